@@ -1,0 +1,3 @@
+//! The hot path.
+
+fn main() {}

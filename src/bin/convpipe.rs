@@ -1,0 +1,3 @@
+//! The `convpipe` binary.
+
+fn main() {}

@@ -1,0 +1,437 @@
+//! The typed sections of the config with their defaults. The doc comments are the comments of `convpipe config default`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::schema::policy::{DuePolicy, HighValuePolicy, PriorityRule, Tier, default_rules, default_tiers};
+
+/// The whole config; every key is optional.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where events wait between ingest and state.
+    pub bus: BusConfig,
+    /// The Redis that holds the views.
+    pub redis: RedisConfig,
+    /// Message history and fan summaries.
+    pub documents: DocumentsConfig,
+    /// Session material.
+    pub auth: AuthConfig,
+    /// The sockets.
+    pub ingest: IngestConfig,
+    /// The fold and its writers.
+    pub snapshot: SnapshotConfig,
+    /// Message history.
+    pub history: HistoryConfig,
+    /// Who counts as high-value.
+    pub high_value: HighValuePolicy,
+    /// Value tiers, by spend.
+    pub tiers: Tiers,
+    /// The priority feed.
+    pub priority: PriorityConfig,
+    /// What differs for single accounts, by account id.
+    pub accounts: BTreeMap<String, AccountConfig>,
+    /// Logs.
+    pub log: LogConfig,
+}
+
+/// Where events wait between ingest and state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BusConfig {
+    /// The engine: `embedded`, a SQLite log that the processes of one machine share.
+    pub backend: BusBackend,
+    /// The embedded engine.
+    pub embedded: EmbeddedBusConfig,
+    /// Topic of the events.
+    pub topic: String,
+    /// Topic of what could not be read.
+    pub quarantine_topic: String,
+    /// Subscription that feeds Redis.
+    pub views_subscription: String,
+    /// Subscription that feeds the documents.
+    pub documents_subscription: String,
+}
+
+impl Default for BusConfig {
+    fn default() -> Self {
+        Self {
+            backend: BusBackend::default(),
+            embedded: EmbeddedBusConfig::default(),
+            topic: "convpipe-events".into(),
+            quarantine_topic: "convpipe-quarantine".into(),
+            views_subscription: "convpipe-views".into(),
+            documents_subscription: "convpipe-documents".into(),
+        }
+    }
+}
+
+/// The engine of the bus.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BusBackend {
+    /// A SQLite log on this machine.
+    #[default]
+    Embedded,
+}
+
+/// The embedded engine of the bus.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EmbeddedBusConfig {
+    /// Folder of the log, created with mode 0700.
+    pub dir: PathBuf,
+    /// Whether a publish is confirmed once it is safe from a killed process (`normal`) or also from a power cut (`full`, slower).
+    pub sync: Durability,
+    /// Events older than this are deleted, seconds.
+    pub retention_s: u64,
+    /// When a topic's log is larger than this, its oldest events are deleted, bytes. A subscription that had not read them counts them as lost.
+    pub size_max_bytes: u64,
+    /// How long a delivery may stay unanswered before it is delivered again, milliseconds.
+    pub lease_ms: u64,
+    /// Most deliveries that one subscriber holds unanswered.
+    pub in_flight_max: usize,
+    /// Most bytes that one subscriber holds unanswered.
+    pub in_flight_bytes_max: usize,
+    /// Deliveries of one event before it is set aside in the quarantine.
+    pub attempts_max: u32,
+}
+
+impl Default for EmbeddedBusConfig {
+    fn default() -> Self {
+        Self {
+            dir: ".convpipe/bus".into(),
+            sync: Durability::Normal,
+            retention_s: 7 * 86_400,
+            size_max_bytes: 4 << 30,
+            lease_ms: 30_000,
+            in_flight_max: 32_768,
+            in_flight_bytes_max: 32 << 20,
+            attempts_max: 10,
+        }
+    }
+}
+
+/// What a confirmed write survives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Any killed process.
+    #[default]
+    Normal,
+    /// Also a power cut.
+    Full,
+}
+
+/// The Redis that holds the views.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RedisConfig {
+    /// Where it is: `redis://host:port/db`, `rediss://…` with TLS, `unix:///path`. No password here.
+    pub url: String,
+    /// User of the snapshot service, who writes.
+    pub user: Option<String>,
+    /// File with its password, mode 0600.
+    pub password_file: Option<PathBuf>,
+    /// User of everything that reads.
+    pub reader_user: Option<String>,
+    /// File with the reader's password, mode 0600.
+    pub reader_password_file: Option<PathBuf>,
+    /// Prefix of every key.
+    pub prefix: String,
+    /// Longest wait for an answer, milliseconds. After three in a row the connection is rebuilt.
+    pub timeout_ms: u64,
+    /// How long a conversation is kept after its last activity, seconds.
+    pub conversation_ttl_s: u64,
+    /// Most conversations in the inbox and among those awaiting a reply, an account.
+    pub inbox_max: u64,
+    /// Most timers, an account.
+    pub due_max: u64,
+    /// Most events in a high-value fan's stream, about.
+    pub fan_events_max: u64,
+    /// How long a high-value fan's stream is kept after its last event, seconds.
+    pub fan_events_ttl_s: u64,
+    /// Most entries in an account's priority feed, about.
+    pub priority_max: u64,
+    /// How long the priority feed is kept after its last entry, seconds.
+    pub priority_ttl_s: u64,
+    /// Most messages remembered with their conversation, an account, so that a delete finds it.
+    pub message_index_max: u64,
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self {
+            url: "redis://127.0.0.1:6379".into(),
+            user: None,
+            password_file: None,
+            reader_user: None,
+            reader_password_file: None,
+            prefix: "convpipe".into(),
+            timeout_ms: 2_000,
+            conversation_ttl_s: 30 * 86_400,
+            inbox_max: 20_000,
+            due_max: 20_000,
+            fan_events_max: 1_000,
+            fan_events_ttl_s: 14 * 86_400,
+            priority_max: 10_000,
+            priority_ttl_s: 7 * 86_400,
+            message_index_max: 20_000,
+        }
+    }
+}
+
+/// Message history and fan summaries.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DocumentsConfig {
+    /// The engine: `embedded`, a SQLite file.
+    pub backend: DocumentsBackend,
+    /// The embedded engine.
+    pub embedded: EmbeddedDocumentsConfig,
+    /// How long a summary is kept after its last change, seconds.
+    pub summary_ttl_s: u64,
+    /// Shortest time between two writes, milliseconds: what gathers in between is written once.
+    pub linger_ms: u64,
+}
+
+impl Default for DocumentsConfig {
+    fn default() -> Self {
+        Self {
+            backend: DocumentsBackend::default(),
+            embedded: EmbeddedDocumentsConfig::default(),
+            summary_ttl_s: 365 * 86_400,
+            linger_ms: 100,
+        }
+    }
+}
+
+/// The engine of the documents.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DocumentsBackend {
+    /// A SQLite file on this machine.
+    #[default]
+    Embedded,
+}
+
+/// The embedded engine of the documents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EmbeddedDocumentsConfig {
+    /// The SQLite file; its folder is created with mode 0700.
+    pub path: PathBuf,
+    /// Whether a write is safe from a killed process (`normal`) or also from a power cut (`full`).
+    pub sync: Durability,
+    /// Most messages remembered with their conversation, an account, so that a delete finds it.
+    pub message_index_max: u64,
+}
+
+impl Default for EmbeddedDocumentsConfig {
+    fn default() -> Self {
+        Self { path: ".convpipe/documents.db".into(), sync: Durability::Normal, message_index_max: 100_000 }
+    }
+}
+
+/// Session material.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthConfig {
+    /// Folder of the artifacts, `<account>.json`, each with mode 0600.
+    pub dir: PathBuf,
+    /// How often the folder is looked at for new artifacts, milliseconds.
+    pub watch_ms: u64,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self { dir: ".convpipe/auth".into(), watch_ms: 2_000 }
+    }
+}
+
+/// The sockets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct IngestConfig {
+    /// Whether events carry the source item.
+    pub raw: bool,
+    /// Longest wait for the TCP and TLS connection and the handshake, each, milliseconds.
+    pub connect_timeout_ms: u64,
+    /// Longest wait for the platform's `connected`, milliseconds.
+    pub connected_timeout_ms: u64,
+    /// Time between two heartbeats, milliseconds.
+    pub heartbeat_ms: u64,
+    /// Longest wait for a heartbeat's answer, milliseconds; two missed end the connection.
+    pub heartbeat_timeout_ms: u64,
+    /// Shortest wait before a new attempt, milliseconds; doubles with every failure, with full jitter.
+    pub backoff_min_ms: u64,
+    /// Longest wait before a new attempt, milliseconds.
+    pub backoff_max_ms: u64,
+    /// How long a connection has to live before the wait starts over, milliseconds.
+    pub backoff_reset_ms: u64,
+    /// Largest message, bytes; a larger one is quarantined in part and the connection is rebuilt.
+    pub message_max_bytes: usize,
+    /// Largest frame, bytes.
+    pub frame_max_bytes: usize,
+    /// Deepest nesting of a frame's JSON.
+    pub depth_max: usize,
+    /// Memory for events that wait for the bus, bytes. At half of it class C is dropped, at three quarters class B is coalesced, when it is full
+    /// the sockets are not read.
+    pub buffer_max_bytes: usize,
+    /// Most events published at once.
+    pub publish_batch_max: usize,
+    /// How long a stop may take, seconds.
+    pub drain_timeout_s: u64,
+}
+
+impl Default for IngestConfig {
+    fn default() -> Self {
+        Self {
+            raw: true,
+            connect_timeout_ms: 10_000,
+            connected_timeout_ms: 10_000,
+            heartbeat_ms: 20_000,
+            heartbeat_timeout_ms: 5_000,
+            backoff_min_ms: 1_000,
+            backoff_max_ms: 60_000,
+            backoff_reset_ms: 60_000,
+            message_max_bytes: 4 << 20,
+            frame_max_bytes: 1 << 20,
+            depth_max: 64,
+            buffer_max_bytes: 8 << 20,
+            publish_batch_max: 2_048,
+            drain_timeout_s: 10,
+        }
+    }
+}
+
+/// The fold and its writers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SnapshotConfig {
+    /// Lanes that fold and write side by side; a conversation always takes the same one.
+    pub lanes: usize,
+    /// Most events folded into one write.
+    pub batch_max: usize,
+    /// Most conversation states kept in memory, over all lanes.
+    pub states_max: usize,
+    /// How often timers are looked at, milliseconds.
+    pub due_ms: u64,
+    /// Age beyond which an event raises no entry in the priority feed, seconds.
+    pub freshness_s: u64,
+    /// How long a stop may take, seconds.
+    pub drain_timeout_s: u64,
+}
+
+impl Default for SnapshotConfig {
+    fn default() -> Self {
+        Self { lanes: 2, batch_max: 8_192, states_max: 20_000, due_ms: 1_000, freshness_s: 600, drain_timeout_s: 10 }
+    }
+}
+
+/// Message history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HistoryConfig {
+    /// Whose messages are kept: `all`, or those of `high_value` fans.
+    pub scope: HistoryScope,
+    /// How long a message is kept, seconds.
+    pub ttl_s: u64,
+}
+
+impl Default for HistoryConfig {
+    fn default() -> Self {
+        Self { scope: HistoryScope::All, ttl_s: 365 * 86_400 }
+    }
+}
+
+/// Whose messages are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HistoryScope {
+    /// Everybody's.
+    #[default]
+    All,
+    /// Those of high-value fans.
+    HighValue,
+}
+
+/// Value tiers, by spend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Tiers(pub Vec<Tier>);
+
+impl Default for Tiers {
+    fn default() -> Self {
+        Self(default_tiers())
+    }
+}
+
+/// The priority feed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PriorityConfig {
+    /// The rules; the most urgent level of those that match is the entry's. Setting this replaces all of them.
+    pub rules: Vec<PriorityRule>,
+    /// The timers.
+    pub due: DuePolicy,
+}
+
+impl Default for PriorityConfig {
+    fn default() -> Self {
+        Self { rules: default_rules(), due: DuePolicy::default() }
+    }
+}
+
+/// What differs for one account. What is absent is as for all.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccountConfig {
+    /// Who counts as high-value.
+    pub high_value: Option<HighValuePolicy>,
+    /// Value tiers.
+    pub tiers: Option<Tiers>,
+    /// The rules of the priority feed.
+    pub rules: Option<Vec<PriorityRule>>,
+    /// The timers.
+    pub due: Option<DuePolicy>,
+}
+
+/// Logs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// What is logged: `info`, `debug`, or a filter such as `info,convpipe::ws=debug`.
+    pub filter: String,
+    /// `auto` (text on a terminal, else JSON), `text` or `json`.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { filter: "info".into(), format: LogFormat::Auto }
+    }
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// Always text.
+    Text,
+    /// Always JSON.
+    Json,
+}
+
+/// Where `replay --serve` and other listeners bind when nothing is said: loopback, a free port.
+#[must_use]
+pub fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}

@@ -1,0 +1,16 @@
+//! The one integration-test binary.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+mod support;
+
+mod auth;
+mod bus;
+mod cli;
+mod config;
+mod documents;
+mod ingest;
+mod layering;
+mod normalize;
+mod views;
+mod ws;
