@@ -1,1 +1,657 @@
-//! State.
+//! The state of a conversation and of an account: what the fold remembers between events.
+//!
+//! Owns: the shapes, their encoding, and the two bounded memories ([`Register`], [`Greatest`]) that make the fold converge. Does not own
+//! the rules; those are in `transform::fold`. Invariant: a state's size is bounded whatever was applied.
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Basis, Direction, SubscriptionState};
+use super::text::OwnedText;
+use super::time::Millis;
+
+/// First byte of an encoded state. Another value is another shape.
+const STATE_VERSION: u8 = 1;
+
+/// Messages remembered as waiting for an answer.
+pub const WAITING_MAX: usize = 100;
+/// Ids of class A and B events remembered.
+pub const SEEN_MAX: usize = 64;
+/// Ids of class C events remembered.
+pub const SEEN_NOISE_MAX: usize = 16;
+/// Payments remembered.
+pub const PAYMENTS_MAX: usize = 256;
+/// How long payments are remembered, counted back from the newest.
+pub const PAYMENTS_AGE_MAX_MS: i64 = 7 * 86_400 * 1000;
+/// Paid messages remembered.
+pub const PAID_MESSAGES_MAX: usize = 4;
+/// Fans remembered as online, an account.
+pub const ONLINE_MAX: usize = 500;
+
+/// A state that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// Written by another version of the program.
+    #[error("the state has version {0}, this program reads {STATE_VERSION}; run the newer program")]
+    Version(u8),
+    /// Damaged.
+    #[error("the state does not decode: {0}")]
+    Decode(postcard::Error),
+}
+
+/// Where an event stands among all others: last-writer-wins goes by this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Stamp {
+    /// The event's time.
+    pub at: Millis,
+    /// Its connection, as a number that grows with time.
+    pub connection: u64,
+    /// Its frame.
+    pub frame_no: u64,
+    /// Its place in the frame.
+    pub item_no: u32,
+    /// Hash of its id.
+    pub id: u64,
+}
+
+/// Where a message stands in its conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Place {
+    /// When it was sent.
+    pub at: Millis,
+    /// `ids::message_rank` of its id.
+    pub rank: u64,
+}
+
+/// The value with the greatest stamp.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Register<T> {
+    /// Whose value it is.
+    pub stamp: Stamp,
+    /// The value.
+    pub value: T,
+}
+
+impl<T> Register<T> {
+    /// Puts a value in if its stamp is at least that of the one that stands there. `make` runs only then.
+    pub fn put(slot: &mut Option<Self>, stamp: Stamp, make: impl FnOnce() -> T) -> bool {
+        match slot {
+            Some(register) if register.stamp > stamp => false,
+            _ => {
+                *slot = Some(Self { stamp, value: make() });
+                true
+            }
+        }
+    }
+}
+
+impl Register<OwnedText> {
+    /// As [`Register::put`], for texts, which mostly repeat: an equal text is not copied. Blank texts are no values.
+    pub fn put_text(slot: &mut Option<Self>, stamp: Stamp, text: &str) {
+        if text.trim().is_empty() {
+            return;
+        }
+        match slot {
+            Some(register) if register.stamp > stamp => {}
+            Some(register) if register.value.raw() == text => register.stamp = stamp,
+            _ => *slot = Some(Self { stamp, value: text.into() }),
+        }
+    }
+}
+
+/// What has a place in a [`Greatest`].
+pub trait Keyed {
+    /// What it is ordered by; may grow when the same thing is seen again.
+    type Key: Ord + Copy;
+    /// What it is recognized by.
+    type Id: Eq + Copy;
+    /// Its order.
+    fn key(&self) -> Self::Key;
+    /// Its identity.
+    fn id(&self) -> Self::Id;
+}
+
+/// What became of an item merged into a [`Greatest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Merged<T> {
+    /// It is in now; the one that had to leave for it, if any.
+    New(Option<T>),
+    /// It was in already and has been combined with what stood there.
+    Known,
+    /// The memory is full of greater ones.
+    Forgotten,
+}
+
+/// The greatest items by key of all that were ever merged, ascending, each identity once: the same for every order of arrival.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Greatest<T>(Vec<T>);
+
+impl<T> Default for Greatest<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Keyed> Greatest<T> {
+    /// Merges an item into a memory of at most `max`. Where its identity is in already, `combine` is called with what stands there;
+    /// it may make that item's key greater, never smaller.
+    pub fn merge(&mut self, item: T, max: usize, combine: impl FnOnce(&mut T, T)) -> Merged<T> {
+        let id = item.id();
+        if let Some(known) = self.0.iter().rposition(|probe| probe.id() == id) {
+            combine(&mut self.0[known], item);
+            self.move_up(known);
+            return Merged::Known;
+        }
+        let key = item.key();
+        // Events come nearly in order, so the place is nearly always at the end.
+        let at = match self.0.last() {
+            Some(last) if last.key() > key => self.0.partition_point(|probe| probe.key() <= key),
+            _ => self.0.len(),
+        };
+        if self.0.len() < max {
+            self.0.insert(at, item);
+            return Merged::New(None);
+        }
+        if at == 0 {
+            return Merged::Forgotten;
+        }
+        let first = self.0.remove(0);
+        self.0.insert(at - 1, item);
+        Merged::New(Some(first))
+    }
+
+    /// The item of that identity.
+    pub fn get_mut(&mut self, id: T::Id) -> Option<&mut T> {
+        self.0.iter_mut().rfind(|item| item.id() == id)
+    }
+
+    fn move_up(&mut self, mut at: usize) {
+        while at + 1 < self.0.len() && self.0[at].key() > self.0[at + 1].key() {
+            self.0.swap(at, at + 1);
+            at += 1;
+        }
+    }
+}
+
+impl<T> Greatest<T> {
+    /// The items, smallest key first.
+    #[must_use]
+    pub fn items(&self) -> &[T] {
+        &self.0
+    }
+
+    /// The items, to be changed in all but their keys.
+    pub fn items_mut(&mut self) -> &mut [T] {
+        &mut self.0
+    }
+
+    /// Forgets the items that do not satisfy a condition.
+    pub fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
+        self.0.retain(keep);
+    }
+
+    /// Keeps the greatest `max`.
+    pub fn truncate(&mut self, max: usize) {
+        let extra = self.0.len().saturating_sub(max);
+        self.0.drain(..extra);
+    }
+}
+
+/// A remembered event id: time and 48 bits of its hash, in 12 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seen {
+    /// The event's time.
+    pub at: Millis,
+    /// 48 bits of the hash of its id.
+    pub id: u64,
+}
+
+impl Seen {
+    /// The memory of an event of that time and that hash.
+    #[must_use]
+    pub const fn new(at: Millis, id: u64) -> Self {
+        Self { at, id: id >> 16 }
+    }
+}
+
+impl Keyed for Seen {
+    type Key = Self;
+    type Id = u64;
+
+    fn key(&self) -> Self {
+        *self
+    }
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+impl Serialize for Seen {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = [0; 12];
+        bytes[..6].copy_from_slice(&self.at.0.to_le_bytes()[..6]);
+        bytes[6..].copy_from_slice(&self.id.to_le_bytes()[..6]);
+        bytes.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Seen {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = <[u8; 12]>::deserialize(deserializer)?;
+        let (mut at, mut id) = ([0; 8], [0; 8]);
+        // 48 bits of milliseconds reach from 2500 BC to 6400 AD; the sign is carried into the upper bytes.
+        at[..6].copy_from_slice(&bytes[..6]);
+        at[6..].fill(if bytes[5] & 0x80 == 0 { 0 } else { 0xff });
+        id[..6].copy_from_slice(&bytes[6..]);
+        Ok(Self { at: Millis(i64::from_le_bytes(at)), id: u64::from_le_bytes(id) })
+    }
+}
+
+/// What the fold remembers of one conversation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ConversationState {
+    /// The account.
+    pub account: OwnedText,
+    /// The conversation.
+    pub conversation: OwnedText,
+    /// The fan.
+    pub fan: OwnedText,
+    /// Profile.
+    pub profile: ProfileState,
+    /// The newest messages.
+    pub recent: Greatest<RecentMessage>,
+    /// When the fan last wrote.
+    pub last_inbound_at: Option<Millis>,
+    /// When the account last wrote.
+    pub last_outbound_at: Option<Millis>,
+    /// The account's last message that was not bulk.
+    pub reply_mark: Option<Place>,
+    /// Inbound messages past the reply mark.
+    pub waiting: Greatest<WaitingMessage>,
+    /// The greatest of those that `waiting` had no room for.
+    pub waiting_forgotten: Option<Place>,
+    /// Payments.
+    pub money: MoneyState,
+    /// The source's own totals; the stamp's time is `as_of`.
+    pub reported: Option<Register<ReportedState>>,
+    /// Subscription.
+    pub subscription: SubscriptionStateRegisters,
+    /// The newest paid messages.
+    pub paid: Greatest<PaidMessage>,
+    /// The fan types until then.
+    pub typing_until: Option<Millis>,
+    /// The fan was online then.
+    pub online_at: Option<Millis>,
+    /// Smallest time of any event.
+    pub first_seen_at: Option<Millis>,
+    /// Greatest time of anything the fan did.
+    pub last_seen_at: Option<Millis>,
+    /// Greatest time of a class A event.
+    pub active_at: Option<Millis>,
+    /// Id of the newest event.
+    pub latest: Option<Register<OwnedText>>,
+    /// Greatest `received_at`.
+    pub received_at: Millis,
+    /// New messages of the fan.
+    pub messages_in: u64,
+    /// New messages of the account.
+    pub messages_out: u64,
+    /// Ids of class A and B events.
+    pub seen: Greatest<Seen>,
+    /// Ids of class C events.
+    pub seen_noise: Greatest<Seen>,
+    /// When typing last raised an entry.
+    pub typing_entry_at: Option<Millis>,
+    /// When being online last raised an entry.
+    pub online_entry_at: Option<Millis>,
+    /// Which timers were raised.
+    pub due: DueState,
+}
+
+/// A fan's profile.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProfileState {
+    /// The name the fan chose.
+    pub name: Option<Register<OwnedText>>,
+    /// The handle.
+    pub username: Option<Register<OwnedText>>,
+    /// The name the account gave the fan.
+    pub display_name: Option<Register<OwnedText>>,
+    /// The account's note.
+    pub notice: Option<Register<OwnedText>>,
+    /// Lists the fan stands in.
+    pub lists: Option<Register<Vec<OwnedText>>>,
+}
+
+/// A message among the newest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecentMessage {
+    /// Where it stands.
+    pub place: Place,
+    /// Which version this is: when the source changed it, and the event that said so.
+    pub version: (Option<Millis>, Stamp),
+    /// The source's id.
+    pub id: OwnedText,
+    /// Who wrote it.
+    pub direction: Direction,
+    /// Its text, cut to what the views or documents show.
+    pub text: OwnedText,
+    /// Price of a paid message.
+    pub price: Option<i64>,
+    /// Tip that came with it.
+    pub tip: Option<i64>,
+    /// Number of media.
+    pub media: u32,
+    /// It was deleted.
+    pub deleted: bool,
+}
+
+impl Keyed for RecentMessage {
+    type Key = Place;
+    type Id = u64;
+
+    fn key(&self) -> Place {
+        self.place
+    }
+
+    fn id(&self) -> u64 {
+        self.place.rank
+    }
+}
+
+/// An inbound message past the reply mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingMessage {
+    /// Where it stands.
+    pub place: Place,
+    /// The account has opened it.
+    pub opened: bool,
+    /// It was deleted.
+    pub deleted: bool,
+}
+
+impl Keyed for WaitingMessage {
+    type Key = Place;
+    type Id = u64;
+
+    fn key(&self) -> Place {
+        self.place
+    }
+
+    fn id(&self) -> u64 {
+        self.place.rank
+    }
+}
+
+/// The payments of the last days, and the totals of all before.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct MoneyState {
+    /// Payments by time and id.
+    pub payments: Greatest<Payment>,
+    /// What has left the memory.
+    pub settled: SettledState,
+    /// Key of the newest payment that has left; what is not newer counts as seen.
+    pub floor: Option<(Millis, u64)>,
+}
+
+/// Totals of the payments that have left the memory, in minor units.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettledState {
+    /// Tips.
+    pub tips: i64,
+    /// Tips on streams.
+    pub streams: i64,
+    /// Paid messages.
+    pub messages: i64,
+    /// Posts.
+    pub posts: i64,
+    /// Subscriptions.
+    pub subscriptions: i64,
+    /// Number of payments.
+    pub payments: u64,
+    /// The largest.
+    pub largest: i64,
+    /// The newest.
+    pub last_at: Option<Millis>,
+}
+
+/// The source's own totals. The view's type leaves fields out when it is written, which only JSON can read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportedState {
+    /// All of it.
+    pub total: Option<i64>,
+    /// For messages.
+    pub messages: Option<i64>,
+    /// For tips.
+    pub tips: Option<i64>,
+    /// For subscriptions.
+    pub subscriptions: Option<i64>,
+    /// For posts.
+    pub posts: Option<i64>,
+    /// For streams.
+    pub streams: Option<i64>,
+    /// Before or after the platform's share.
+    pub basis: Basis,
+}
+
+/// One payment, as one event reported it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payment {
+    /// When.
+    pub at: Millis,
+    /// Hash of the event's id.
+    pub id: u64,
+    /// Amount in minor units.
+    pub minor: i64,
+    /// What for.
+    pub category: Category,
+    /// In which shape it was reported.
+    pub shape: Shape,
+    /// Its group is in the settled totals already.
+    pub settled: bool,
+}
+
+impl Keyed for Payment {
+    type Key = (Millis, u64);
+    type Id = u64;
+
+    fn key(&self) -> (Millis, u64) {
+        (self.at, self.id)
+    }
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+/// What a payment was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Category {
+    /// A tip on a message, the profile, a post or a story.
+    Tips,
+    /// A tip on a stream.
+    Streams,
+    /// A paid message.
+    Messages,
+    /// A paid post.
+    Posts,
+    /// A subscription.
+    Subscriptions,
+}
+
+/// In which shape a payment was reported: one payment may come in several, each of them once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Shape {
+    /// A chat message with a tip.
+    Message,
+    /// A notification.
+    Notification,
+    /// A tip on a story or a stream, as it happens.
+    Live,
+}
+
+/// What is known of a subscription.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SubscriptionStateRegisters {
+    /// Where it stands.
+    pub state: Option<Register<SubscriptionState>>,
+    /// When the paid term ends.
+    pub expires_at: Option<Register<Millis>>,
+    /// Whether it renews by itself.
+    pub auto_renew: Option<Register<bool>>,
+    /// The counterparty subscribes to the account.
+    pub is_fan: Option<Register<bool>>,
+    /// The account subscribes to the counterparty.
+    pub we_follow: Option<Register<bool>>,
+}
+
+/// A paid message and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PaidMessage {
+    /// `ids::message_rank` of its id.
+    pub rank: u64,
+    /// The source's id.
+    pub id: OwnedText,
+    /// Price and time, once it was seen.
+    pub sent: Option<Register<(i64, Millis)>>,
+    /// When it was bought.
+    pub unlocked_at: Option<Millis>,
+}
+
+impl Keyed for PaidMessage {
+    type Key = u64;
+    type Id = u64;
+
+    fn key(&self) -> u64 {
+        self.rank
+    }
+
+    fn id(&self) -> u64 {
+        self.rank
+    }
+}
+
+/// Which timers were raised.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DueState {
+    /// For the wait that began then, this many.
+    pub awaiting: Option<(Millis, u32)>,
+    /// For the subscription that ends then, this many: one before, one at the end.
+    pub subscription: Option<(Millis, u32)>,
+}
+
+/// What the fold remembers of an account beyond its conversations.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AccountState {
+    /// Chats with unread messages.
+    pub unread_chats: Option<Register<u64>>,
+    /// Unread chats that the platform ranks first.
+    pub priority_chats: Option<Register<u64>>,
+    /// Tips not yet looked at.
+    pub unread_tips: Option<Register<u64>>,
+    /// Unread notifications.
+    pub notifications: Option<Register<u64>>,
+    /// Hints waiting.
+    pub has_new_hints: Option<Register<bool>>,
+    /// Who was online.
+    pub online: Option<Register<Vec<OwnedText>>>,
+    /// `opened`, `closed` or `silent`; the socket session; why.
+    pub connection: Option<Register<(String, OwnedText, Option<String>)>>,
+    /// The newest gap: its end stands in the stamp; its start; why.
+    pub gap: Option<Register<(Option<Millis>, Option<String>)>>,
+    /// Status of the session material.
+    pub auth: Option<Register<String>>,
+    /// Ids of class A and B events.
+    pub seen: Greatest<Seen>,
+    /// Ids of class C events.
+    pub seen_noise: Greatest<Seen>,
+}
+
+macro_rules! encoded {
+    ($($state:ty),+) => {$(
+        impl $state {
+            /// The bytes of the `fold` field.
+            ///
+            /// # Errors
+            /// None that a state can cause; the encoder's signature has one.
+            pub fn encode(&self) -> Result<Vec<u8>, StateError> {
+                postcard::to_extend(self, vec![STATE_VERSION]).map_err(StateError::Decode)
+            }
+
+            /// Reads the `fold` field.
+            ///
+            /// # Errors
+            /// Where the bytes are damaged or another version's.
+            pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
+                match bytes.split_first() {
+                    Some((&STATE_VERSION, rest)) => postcard::from_bytes(rest).map_err(StateError::Decode),
+                    Some((&version, _)) => Err(StateError::Version(version)),
+                    None => Err(StateError::Decode(postcard::Error::DeserializeUnexpectedEnd)),
+                }
+            }
+        }
+    )+};
+}
+
+encoded!(ConversationState, AccountState);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    struct Item {
+        id: u32,
+        key: u32,
+    }
+
+    impl Keyed for Item {
+        type Key = (u32, u32);
+        type Id = u32;
+
+        fn key(&self) -> (u32, u32) {
+            (self.key, self.id)
+        }
+
+        fn id(&self) -> u32 {
+            self.id
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_greatest_are_the_same_in_any_order(arrivals in prop::collection::vec((0u32..30, 0u32..40), 0..60), max in 1usize..20) {
+            let mut memory = Greatest::default();
+            let mut greatest_key = std::collections::BTreeMap::new();
+            for &(id, key) in &arrivals {
+                memory.merge(Item { id, key }, max, |known, item| known.key = known.key.max(item.key));
+                let greatest: &mut u32 = greatest_key.entry(id).or_default();
+                *greatest = key.max(*greatest);
+            }
+            let mut expected: Vec<(u32, u32)> = greatest_key.into_iter().map(|(id, key)| (key, id)).collect();
+            expected.sort_unstable();
+            let expected = expected.split_off(expected.len().saturating_sub(max));
+            let remembered: Vec<(u32, u32)> = memory.items().iter().map(Keyed::key).collect();
+            prop_assert_eq!(remembered, expected);
+        }
+
+        #[test]
+        fn seen_ids_keep_their_order_when_encoded(at in -1_000_000_000_000i64..9_000_000_000_000, id: u64) {
+            let seen = Seen::new(Millis(at), id);
+            let bytes = postcard::to_stdvec(&seen).expect("encodes");
+            prop_assert_eq!(bytes.len(), 12);
+            prop_assert_eq!(postcard::from_bytes::<Seen>(&bytes).expect("decodes"), seen);
+        }
+    }
+
+    #[test]
+    fn another_versions_state_is_refused() {
+        let mut bytes = ConversationState::default().encode().expect("encodes");
+        assert_eq!(ConversationState::decode(&bytes), Ok(ConversationState::default()));
+        bytes[0] = 9;
+        assert_eq!(ConversationState::decode(&bytes), Err(StateError::Version(9)));
+        assert!(matches!(ConversationState::decode(&[]), Err(StateError::Decode(_))));
+    }
+}

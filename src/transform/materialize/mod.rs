@@ -1,9 +1,23 @@
 //! From a state and what was just applied to what has to be written.
+//!
+//! Owns the writes as values and the batches that produce them. Does not own how a store carries a write out. Invariant: a batch that is thrown
+//! away and folded again from what the store has gives the same write.
+
+mod account;
+mod conversation;
+mod summary;
 
 use bytes::Bytes;
 
 use crate::schema::document::MessageDocument;
+use crate::schema::state::StateError;
 use crate::schema::time::Millis;
+
+use super::fold::{Applied, Novelty};
+
+pub use account::AccountBatch;
+pub use conversation::ConversationBatch;
+pub use summary::{Keep, SummaryBatch};
 
 /// One conversation's write to Redis: all of it happens or none, and only if `rev` is still `expected_rev`.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,4 +104,42 @@ pub enum WriteOutcome {
     Written,
     /// Another writer was faster: reload, fold again, write again.
     Conflict,
+}
+
+/// What could not be written. Neither can happen with a state of our own making.
+#[derive(Debug, thiserror::Error)]
+pub enum MaterializeError {
+    /// The state does not encode.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A view does not serialize.
+    #[error("a view does not serialize: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// What a batch did, for the counters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Events that were new.
+    pub new: u64,
+    /// Events that were seen before.
+    pub seen: u64,
+    /// Events older than the horizon.
+    pub stale: u64,
+    /// Events whose time lay too far ahead.
+    pub clamped: u64,
+    /// Memories for which an event was too old.
+    pub window_misses: u64,
+}
+
+impl Tally {
+    fn count(&mut self, applied: Applied) {
+        match applied.novelty {
+            Novelty::New => self.new += 1,
+            Novelty::Seen => self.seen += 1,
+            Novelty::Stale => self.stale += 1,
+        }
+        self.clamped += u64::from(applied.clamped);
+        self.window_misses += u64::from(applied.window_misses);
+    }
 }

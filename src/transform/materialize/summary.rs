@@ -1,0 +1,139 @@
+//! One fan's batch, for the documents.
+
+use crate::schema::document::{MediaDocument, MessageDocument};
+use crate::schema::event::{Event, EventKind};
+use crate::schema::state::ConversationState;
+use crate::schema::text::Untrusted;
+use crate::schema::time::Millis;
+use crate::transform::fold::{self, Depth, Novelty, new_conversation};
+use crate::transform::policy::CompiledPolicy;
+use crate::transform::view::{self, Standing};
+
+use super::{MaterializeError, MessageDeletion, SummaryWrite, Tally};
+
+/// One fan while a batch of events is folded for the documents.
+pub struct SummaryBatch<'p> {
+    state: ConversationState,
+    rev: u64,
+    policy: &'p CompiledPolicy,
+    now: Millis,
+    keep: Keep,
+    changed: bool,
+    messages: Vec<MessageDocument>,
+    deletions: Vec<MessageDeletion>,
+    /// What the batch did so far.
+    pub tally: Tally,
+}
+
+/// How long documents are kept, and whose messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// A summary, after its last change, in milliseconds.
+    pub summary_ttl_ms: i64,
+    /// A message, after it was sent, in milliseconds.
+    pub message_ttl_ms: i64,
+    /// Only the messages of high-value fans.
+    pub high_value_only: bool,
+}
+
+impl<'p> SummaryBatch<'p> {
+    /// Begins with what the store has: the state and its `rev`, or nothing.
+    #[must_use]
+    pub fn new(
+        account: &str,
+        conversation: &str,
+        stored: Option<(ConversationState, u64)>,
+        policy: &'p CompiledPolicy,
+        now: Millis,
+        keep: Keep,
+    ) -> Self {
+        let (state, rev) = stored.unwrap_or_else(|| (new_conversation(account, conversation), 0));
+        let (messages, deletions) = (Vec::new(), Vec::new());
+        Self { state, rev, policy, now, keep, changed: false, messages, deletions, tally: Tally::default() }
+    }
+
+    /// Folds an event in.
+    pub fn apply(&mut self, event: &Event<'_>) {
+        let applied = fold::apply(&mut self.state, event, self.now, self.policy.policy().horizon_ms, Depth::DOCUMENTS);
+        self.tally.count(applied);
+        if applied.novelty == Novelty::Stale {
+            return;
+        }
+        self.changed = true;
+        match event.kind {
+            EventKind::MessageReceived | EventKind::MessageSent => self.messages.extend(message_document(event, self.keep.message_ttl_ms)),
+            EventKind::MessageDeleted => {
+                let deletion = event.message_id().map(|id| MessageDeletion { message: id.to_owned(), deleted_at: event.at() });
+                self.deletions.extend(deletion);
+            }
+            _ => {}
+        }
+    }
+
+    /// The source deleted a message whose delete was seen before it.
+    pub fn delete(&mut self, message: &str, deleted_at: Millis) {
+        fold::delete_message(&mut self.state, message);
+        self.deletions.push(MessageDeletion { message: message.to_owned(), deleted_at });
+        self.changed = true;
+    }
+
+    /// The fan was online.
+    pub fn online(&mut self, at: Millis) {
+        if self.now.since(at) <= self.policy.policy().horizon_ms {
+            self.changed |= fold::apply_online(&mut self.state, at);
+        }
+    }
+
+    /// The write, and the state for the next batch; `None` where nothing changed.
+    ///
+    /// # Errors
+    /// Where the summary does not serialize.
+    pub fn finish(self) -> Result<Option<(SummaryWrite, ConversationState)>, MaterializeError> {
+        if !self.changed {
+            return Ok(None);
+        }
+        let standing = Standing::of(&self.state, self.policy);
+        let rev = self.rev + 1;
+        let expire_at = self.now.plus(self.keep.summary_ttl_ms);
+        let summary = view::summary(&self.state, &standing, rev, self.now, expire_at);
+        let keep_messages = !self.keep.high_value_only || standing.high_value.is;
+        let (messages, deletions) = if keep_messages { (self.messages, self.deletions) } else { (Vec::new(), Vec::new()) };
+        let write = SummaryWrite {
+            account: self.state.account.raw().to_owned(),
+            fan: self.state.fan.raw().to_owned(),
+            conversation: self.state.conversation.raw().to_owned(),
+            expected_rev: self.rev,
+            rev,
+            summary: serde_json::to_vec(&summary)?,
+            fold: self.state.encode()?,
+            expire_at,
+            messages,
+            deletions,
+        };
+        Ok(Some((write, self.state)))
+    }
+}
+
+/// The history document of a message; `None` for one without an id.
+fn message_document(event: &Event<'_>, ttl_ms: i64) -> Option<MessageDocument> {
+    let message = event.message.as_ref()?;
+    let owned = |text: &Option<Untrusted<'_>>| text.as_ref().map(|text| text.raw().into());
+    let sent_at = event.at();
+    Some(MessageDocument {
+        message_id: message.id.as_ref()?.raw().into(),
+        direction: event.direction,
+        sent_at,
+        text: owned(&message.text),
+        html: owned(&message.html),
+        reply_to: owned(&message.reply_to),
+        price: message.price.filter(|&price| price > 0),
+        money: event.money,
+        media: message.media.iter().map(MediaDocument::from).collect(),
+        is_tip: message.is_tip == Some(true),
+        is_bulk: message.is_bulk == Some(true),
+        deleted_at: None,
+        changed_at: message.changed_at,
+        event_id: event.id.raw().into(),
+        expire_at: sent_at.plus(ttl_ms),
+    })
+}
