@@ -94,6 +94,19 @@ pub fn new_conversation(account: &str, conversation: &str) -> ConversationState 
     }
 }
 
+/// A state from the documents as the views need it: shorter, and with no memory of what was appended, since a store that has lost its state has
+/// lost its streams too.
+#[must_use]
+pub fn for_views(mut state: ConversationState) -> ConversationState {
+    state.recent.truncate(Depth::VIEWS.recent);
+    for message in state.recent.items_mut() {
+        message.text = message.text.as_untrusted().preview(Depth::VIEWS.text_chars);
+    }
+    state.seen = Greatest::default();
+    state.seen_noise = Greatest::default();
+    state
+}
+
 /// Applies an event of this conversation.
 pub fn apply(state: &mut ConversationState, event: &Event<'_>, now: Millis, horizon_ms: i64, depth: Depth) -> Applied {
     if is_stale(event, now, horizon_ms) {

@@ -29,19 +29,30 @@ pub struct ConversationBatch<'p> {
 }
 
 impl<'p> ConversationBatch<'p> {
-    /// Begins with what the store has: the state and its `rev`, or nothing.
+    /// Begins with what the store has: a state, or none, and its `rev`, which is 0 where there was none.
     #[must_use]
     pub fn new(
         account: &str,
         conversation: &str,
-        stored: Option<(ConversationState, u64)>,
+        state: Option<ConversationState>,
+        rev: u64,
         policy: &'p CompiledPolicy,
         now: Millis,
     ) -> Self {
-        let (state, rev) = stored.unwrap_or_else(|| (new_conversation(account, conversation), 0));
+        let state = state.unwrap_or_else(|| new_conversation(account, conversation));
         let standing = Standing::of(&state, policy);
         let (fan_events, priority) = (Vec::new(), Vec::new());
         Self { state, rev, policy, now, standing, changed: false, fan_events, priority, tally: Tally::default() }
+    }
+
+    /// Moves the clock, for a caller that folds a recording in its own time.
+    pub fn set_now(&mut self, now: Millis) {
+        self.now = now;
+    }
+
+    /// Takes out what has to be appended so far: events for the fan's stream, entries for the priority feed.
+    pub fn take_feeds(&mut self) -> (Vec<Bytes>, Vec<Vec<u8>>) {
+        (std::mem::take(&mut self.fan_events), std::mem::take(&mut self.priority))
     }
 
     /// Folds an event in; `data` is its JSON, for the high-value fan's stream.
@@ -99,6 +110,11 @@ impl<'p> ConversationBatch<'p> {
             self.push(entry)?;
         }
         Ok(())
+    }
+
+    /// Writes the conversation though nothing happened to it: the store has lost it.
+    pub fn refresh(&mut self) {
+        self.changed = true;
     }
 
     /// Raises the timers that have fallen due.

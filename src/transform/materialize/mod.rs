@@ -133,7 +133,8 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn count(&mut self, applied: Applied) {
+    /// Counts one event.
+    pub fn count(&mut self, applied: Applied) {
         match applied.novelty {
             Novelty::New => self.new += 1,
             Novelty::Seen => self.seen += 1,
@@ -141,5 +142,14 @@ impl Tally {
         }
         self.clamped += u64::from(applied.clamped);
         self.window_misses += u64::from(applied.window_misses);
+    }
+
+    /// Adds another tally.
+    pub fn add(&mut self, other: Self) {
+        self.new += other.new;
+        self.seen += other.seen;
+        self.stale += other.stale;
+        self.clamped += other.clamped;
+        self.window_misses += other.window_misses;
     }
 }

@@ -37,17 +37,18 @@ pub struct Keep {
 }
 
 impl<'p> SummaryBatch<'p> {
-    /// Begins with what the store has: the state and its `rev`, or nothing.
+    /// Begins with what the store has: a state, or none, and its `rev`, which is 0 where there was none.
     #[must_use]
     pub fn new(
         account: &str,
         conversation: &str,
-        stored: Option<(ConversationState, u64)>,
+        state: Option<ConversationState>,
+        rev: u64,
         policy: &'p CompiledPolicy,
         now: Millis,
         keep: Keep,
     ) -> Self {
-        let (state, rev) = stored.unwrap_or_else(|| (new_conversation(account, conversation), 0));
+        let state = state.unwrap_or_else(|| new_conversation(account, conversation));
         let (messages, deletions) = (Vec::new(), Vec::new());
         Self { state, rev, policy, now, keep, changed: false, messages, deletions, tally: Tally::default() }
     }
@@ -100,7 +101,8 @@ impl<'p> SummaryBatch<'p> {
         let (messages, deletions) = if keep_messages { (self.messages, self.deletions) } else { (Vec::new(), Vec::new()) };
         let write = SummaryWrite {
             account: self.state.account.raw().to_owned(),
-            fan: self.state.fan.raw().to_owned(),
+            // One-to-one chats: a fan's summary is found by the conversation.
+            fan: self.state.conversation.raw().to_owned(),
             conversation: self.state.conversation.raw().to_owned(),
             expected_rev: self.rev,
             rev,

@@ -1,0 +1,186 @@
+//! Playback: the frames of recordings, at the speed and in the time that was asked for.
+//!
+//! Owns reading, pacing, rounds, and moving a recording into the present. Does not own where the frames go.
+
+mod dry_run;
+mod recording;
+mod rewrite;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::runtime::clock;
+use crate::schema::time::Millis;
+
+pub use dry_run::{Counts, DryRun, Outcome};
+pub use recording::{Frame, Recording, RecordingError};
+
+/// How fast frames come.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Speed {
+    /// As they were recorded, this many times as fast.
+    Times(f64),
+    /// This many a second.
+    Rate(f64),
+    /// As fast as they are taken.
+    Max,
+}
+
+/// What is played and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlaybackSettings {
+    /// The recordings, one after the other.
+    pub files: Vec<PathBuf>,
+    /// How fast.
+    pub speed: Speed,
+    /// From the beginning again at the end, for ever. Every round's messages have new ids.
+    pub repeat: bool,
+    /// Move the times in the frames to the moment in which they are played.
+    pub shift_time: bool,
+}
+
+/// A frame, when its time has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Played {
+    /// The account.
+    pub account: String,
+    /// The frame's text.
+    pub text: String,
+    /// When it was received: at the recording, or now.
+    pub received_at: Millis,
+}
+
+/// What a recording holds, counted before it is played.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overview {
+    /// Frames.
+    pub frames: u64,
+    /// Accounts, in order.
+    pub accounts: BTreeSet<String>,
+    /// From the first frame to the last.
+    pub length: Duration,
+}
+
+/// Reads all of it once.
+///
+/// # Errors
+/// Where a file cannot be read to its end; what could be read is in `overview` then, and is still played.
+pub fn overview(files: &[PathBuf], overview: &mut Overview) -> Result<(), RecordingError> {
+    for path in files {
+        let mut last = 0;
+        for frame in Recording::open(path)? {
+            let frame = frame?;
+            overview.frames += 1;
+            last = last.max(frame.t_ms);
+            if !overview.accounts.contains(&frame.account) {
+                overview.accounts.insert(frame.account);
+            }
+        }
+        overview.length += Duration::from_millis(last);
+    }
+    Ok(())
+}
+
+/// The frames, one after the other.
+pub struct Playback {
+    settings: PlaybackSettings,
+    recording: Option<Recording>,
+    /// The file that comes next.
+    file: usize,
+    round: u64,
+    /// When the current file began to play.
+    began: Instant,
+    /// What the current file's `t_ms` counts from where it does not say.
+    base: Millis,
+    played: u64,
+    played_in_round: u64,
+    first: Instant,
+}
+
+impl Playback {
+    /// Begins; nothing is opened before the first frame is asked for.
+    #[must_use]
+    pub fn new(settings: PlaybackSettings) -> Self {
+        let now = Instant::now();
+        Self { settings, recording: None, file: 0, round: 0, began: now, base: clock::now(), played: 0, played_in_round: 0, first: now }
+    }
+
+    /// Frames played so far.
+    #[must_use]
+    pub fn played(&self) -> u64 {
+        self.played
+    }
+
+    /// Waits for the next frame's time; `None` at the end. Not cancel-safe: a frame whose wait is cancelled is lost, which is right for a
+    /// caller that stops.
+    ///
+    /// # Errors
+    /// Where a recording cannot be read on; the next call goes on with the next file.
+    pub async fn next(&mut self) -> Option<Result<Played, RecordingError>> {
+        let frame = match self.read()? {
+            Ok(frame) => frame,
+            Err(error) => return Some(Err(error)),
+        };
+        let due = match self.settings.speed {
+            Speed::Max => None,
+            Speed::Times(times) => Some(self.began + Duration::from_millis(frame.t_ms).div_f64(times.max(f64::MIN_POSITIVE))),
+            Speed::Rate(rate) => Some(self.first + Duration::from_secs_f64(self.played as f64 / rate.max(f64::MIN_POSITIVE))),
+        };
+        if let Some(due) = due.filter(|&due| due > Instant::now()) {
+            tokio::time::sleep_until(due).await;
+        }
+        self.played += 1;
+        Some(Ok(self.present(frame)))
+    }
+
+    fn present(&self, frame: Frame) -> Played {
+        let recorded_at = frame.t0.unwrap_or(self.base).plus(i64::try_from(frame.t_ms).unwrap_or(i64::MAX));
+        let mut text = rewrite::renumber(frame.text, self.round);
+        let received_at = if self.settings.shift_time {
+            let now = clock::now();
+            rewrite::shift_times(&mut text, now.since(recorded_at));
+            now
+        } else {
+            recorded_at
+        };
+        Played { account: frame.account, text, received_at }
+    }
+
+    fn read(&mut self) -> Option<Result<Frame, RecordingError>> {
+        loop {
+            if let Some(recording) = &mut self.recording {
+                match recording.next() {
+                    Some(Ok(frame)) => {
+                        self.played_in_round += 1;
+                        return Some(Ok(frame));
+                    }
+                    Some(Err(error)) => {
+                        self.recording = None;
+                        return Some(Err(error));
+                    }
+                    None => self.recording = None,
+                }
+            }
+            if self.file == self.settings.files.len() {
+                // A round without a frame would go round for ever.
+                if !self.settings.repeat || self.played_in_round == 0 {
+                    return None;
+                }
+                self.file = 0;
+                self.round += 1;
+                self.played_in_round = 0;
+            }
+            let path = &self.settings.files[self.file];
+            self.file += 1;
+            self.began = Instant::now();
+            self.base = clock::now();
+            match Recording::open(path) {
+                Ok(recording) => self.recording = Some(recording),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! A consumer: one subscription, several lanes. Takes deliveries, gives each conversation's to the same lane, acks what is written.
+//!
+//! Owns the order *write, then ack*, retries, poison, and the drain. Invariant: a delivery is acked only after its lane wrote it or the
+//! quarantine confirmed it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::bus::{AckId, Acker, Delivery, Publisher, SubscribeError, Subscriber};
+use crate::runtime::backoff::Backoff;
+use crate::runtime::clock;
+use crate::runtime::shutdown::Shutdown;
+use crate::schema::envelope::Envelope;
+use crate::schema::ids;
+
+use super::counters::SnapshotCounters;
+use super::gather::{Decoded, Work};
+use super::lane::{Lane, LaneError, Target};
+
+/// Chunks that wait for a busy lane; what they hold is bounded by the subscription's in-flight window.
+const CHUNKS_MAX: usize = 4;
+/// Bytes of a poison payload that are kept whole; of a larger one the first 64 KiB are.
+const POISON_MAX: usize = 1 << 20;
+const POISON_CUT: usize = 64 << 10;
+
+/// How a consumer behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct ConsumerSettings {
+    /// `views` or `documents`, for logs.
+    pub name: &'static str,
+    /// Most deliveries in one write.
+    pub batch_max: usize,
+    /// Shortest time between two writes of a lane.
+    pub linger: Duration,
+    /// Deliveries of one message before it is set aside.
+    pub attempts_max: u32,
+    /// How long a drain may take.
+    pub drain_timeout: Duration,
+}
+
+/// One subscription's consumer.
+pub struct Consumer {
+    /// Where deliveries come from.
+    pub subscriber: Subscriber,
+    /// Where poison goes.
+    pub quarantine: Publisher,
+    /// How it behaves.
+    pub settings: ConsumerSettings,
+    /// What it counts.
+    pub counters: Arc<SnapshotCounters>,
+}
+
+impl Consumer {
+    /// Runs until shutdown is requested and everything taken is written, or the drain's time is over. Returns how many deliveries were
+    /// left unanswered; they are delivered again to somebody.
+    ///
+    /// # Errors
+    /// Where the subscription is gone for good, or a lane panicked.
+    pub async fn run<T: Target + 'static>(
+        self,
+        lanes: Vec<Lane<T>>,
+        mut extra: mpsc::Receiver<Vec<Work>>,
+        shutdown: Shutdown,
+    ) -> Result<u64, ConsumerError> {
+        let Self { mut subscriber, quarantine, settings, counters } = self;
+        let mut tasks = JoinSet::new();
+        let mut senders = Vec::with_capacity(lanes.len());
+        for lane in lanes {
+            let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
+            senders.push(sender);
+            let task = LaneTask {
+                lane,
+                receiver,
+                acker: subscriber.acker(),
+                quarantine: quarantine.clone(),
+                settings,
+                counters: Arc::clone(&counters),
+                shutdown: shutdown.clone(),
+            };
+            tasks.spawn(task.run());
+        }
+        let mut extra_open = true;
+        let mut lane_ended = None;
+        loop {
+            let work: Vec<Work> = tokio::select! {
+                biased;
+                () = shutdown.requested() => break,
+                ended = tasks.join_next() => {
+                    lane_ended = ended;
+                    break;
+                }
+                more = extra.recv(), if extra_open => more.unwrap_or_else(|| { extra_open = false; Vec::new() }),
+                next = subscriber.next() => match next {
+                    Ok(deliveries) => count_delivered(&counters, deliveries),
+                    Err(SubscribeError::Closed) => return Err(ConsumerError::Closed(settings.name)),
+                    Err(error) => {
+                        tracing::warn!(consumer = settings.name, %error, "the bus cannot be read; trying again");
+                        Vec::new()
+                    }
+                },
+            };
+            if !distribute(work, &senders, &shutdown).await {
+                break;
+            }
+        }
+        drop(senders);
+        // `deadline` starts to count with the request; a lane that ended by itself leaves the others the same time.
+        let deadline = shutdown.deadline(settings.drain_timeout).unwrap_or_else(|| Instant::now() + settings.drain_timeout);
+        let mut failed = lane_ended.into_iter().any(|ended| ended.is_err());
+        while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, tasks.join_next()).await {
+            failed |= ended.is_err();
+        }
+        tasks.shutdown().await;
+        let left = subscriber.counters().in_flight();
+        subscriber.close(Duration::from_secs(1)).await;
+        if failed { Err(ConsumerError::LanePanicked(settings.name)) } else { Ok(left) }
+    }
+}
+
+/// Why a consumer gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsumerError {
+    /// The subscriber is closed.
+    #[error("{0}: the subscription was closed under the consumer")]
+    Closed(&'static str),
+    /// Our own broken invariant.
+    #[error("{0}: a lane panicked; its deliveries are delivered again after the restart")]
+    LanePanicked(&'static str),
+}
+
+fn count_delivered(counters: &SnapshotCounters, deliveries: Vec<Delivery>) -> Vec<Work> {
+    SnapshotCounters::add(&counters.delivered, deliveries.len());
+    SnapshotCounters::add(&counters.redelivered, deliveries.iter().filter(|delivery| delivery.attempt > 1).count());
+    deliveries.into_iter().map(Work::Delivery).collect()
+}
+
+/// Gives each piece of work to its lane; false where shutdown came in between, or a lane is gone.
+async fn distribute(work: Vec<Work>, senders: &[mpsc::Sender<Vec<Work>>], shutdown: &Shutdown) -> bool {
+    let mut chunks: Vec<Vec<Work>> = senders.iter().map(|_| Vec::new()).collect();
+    for piece in work {
+        let key = match &piece {
+            Work::Delivery(delivery) => delivery.envelope.ordering_key(),
+            Work::Due { account, conversation } | Work::Refill { account, conversation } => ids::ordering_key(account, Some(conversation)),
+        };
+        chunks[usize::from(key) % senders.len()].push(piece);
+    }
+    for (sender, chunk) in senders.iter().zip(chunks) {
+        if chunk.is_empty() {
+            continue;
+        }
+        tokio::select! {
+            sent = sender.send(chunk) => if sent.is_err() { return false },
+            () = shutdown.requested() => return false,
+        }
+    }
+    true
+}
+
+/// One lane's loop.
+struct LaneTask<T> {
+    lane: Lane<T>,
+    receiver: mpsc::Receiver<Vec<Work>>,
+    acker: Acker,
+    quarantine: Publisher,
+    settings: ConsumerSettings,
+    counters: Arc<SnapshotCounters>,
+    shutdown: Shutdown,
+}
+
+impl<T: Target> LaneTask<T> {
+    async fn run(mut self) {
+        let mut not_before = Instant::now();
+        while let Some(mut batch) = self.receiver.recv().await {
+            self.gather(&mut batch, not_before).await;
+            not_before = Instant::now() + self.settings.linger;
+            self.set_aside_exhausted(&mut batch).await;
+            self.settle(&batch).await;
+            SnapshotCounters::add(&self.counters.batches, 1);
+        }
+    }
+
+    /// Adds what else has gathered, and waits for more until `not_before`.
+    async fn gather(&mut self, batch: &mut Vec<Work>, not_before: Instant) {
+        while batch.len() < self.settings.batch_max {
+            match self.receiver.try_recv() {
+                Ok(more) => batch.extend(more),
+                Err(_) if Instant::now() >= not_before || self.shutdown.is_requested() => return,
+                Err(_) => match tokio::time::timeout_at(not_before, self.receiver.recv()).await {
+                    Ok(Some(more)) => batch.extend(more),
+                    Ok(None) | Err(_) => return,
+                },
+            }
+        }
+    }
+
+    /// Writes a batch and acks it, however often the store fails.
+    async fn settle(&mut self, batch: &[Work]) {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+        let decoded = Decoded::of(batch);
+        for (index, error) in &decoded.poison {
+            self.set_aside(&batch[*index], "not_an_event", &error.to_string(), "decode").await;
+        }
+        let mut failures = 0u32;
+        loop {
+            match self.lane.process(batch, &decoded).await {
+                Ok(()) => break,
+                Err(LaneError::Materialize(error)) => {
+                    self.isolate(batch, &error.to_string()).await;
+                    return;
+                }
+                Err(error) => {
+                    SnapshotCounters::add(&self.counters.retries, 1);
+                    if failures.is_multiple_of(10) {
+                        tracing::warn!(consumer = self.settings.name, %error, events = batch.len(), "not written, deliveries wait; trying again");
+                    }
+                    failures += 1;
+                    tokio::time::sleep(backoff.next_wait()).await;
+                }
+            }
+        }
+        if failures > 0 {
+            tracing::info!(consumer = self.settings.name, failures, "written again");
+        }
+        let acks: Vec<AckId> = decoded.events.iter().filter_map(|(index, _)| ack_id(&batch[*index])).collect();
+        SnapshotCounters::add(&self.counters.acked, acks.len());
+        self.acker.ack(&acks);
+    }
+
+    /// One event of the batch breaks an invariant of ours: found by halving, set aside, loud. The others go on.
+    async fn isolate(&mut self, batch: &[Work], error: &str) {
+        match batch {
+            [] => {}
+            [work] => {
+                tracing::error!(consumer = self.settings.name, error, "an event cannot be applied and is set aside");
+                self.set_aside(work, "not_applicable", error, "apply").await;
+            }
+            _ => {
+                let (first, second) = batch.split_at(batch.len() / 2);
+                Box::pin(self.settle(first)).await;
+                Box::pin(self.settle(second)).await;
+            }
+        }
+    }
+
+    /// What was delivered too often takes the process down with it and goes no further.
+    async fn set_aside_exhausted(&mut self, batch: &mut Vec<Work>) {
+        let max = self.settings.attempts_max;
+        let exhausted = |work: &Work| matches!(work, Work::Delivery(delivery) if delivery.attempt > max);
+        if !batch.iter().any(exhausted) {
+            return;
+        }
+        let (out, rest): (Vec<Work>, Vec<Work>) = std::mem::take(batch).into_iter().partition(exhausted);
+        *batch = rest;
+        for work in &out {
+            self.set_aside(work, "attempts", &format!("delivered more than {max} times"), "apply").await;
+        }
+    }
+
+    /// Publishes a poison delivery to the quarantine and, once that is confirmed, acks it.
+    async fn set_aside(&self, work: &Work, reason: &str, detail: &str, stage: &str) {
+        let Work::Delivery(delivery) = work else { return };
+        let envelope = quarantined(&delivery.envelope, reason, detail, stage);
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+        while let Err(error) = self.quarantine.publish(vec![envelope.clone()]).await {
+            tracing::warn!(consumer = self.settings.name, %error, "the quarantine cannot be written; trying again");
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+        SnapshotCounters::add(&self.counters.poison, 1);
+        tracing::warn!(consumer = self.settings.name, reason, stage, "a delivery was set aside in the quarantine");
+        self.acker.ack(&[delivery.ack]);
+    }
+}
+
+fn ack_id(work: &Work) -> Option<AckId> {
+    match work {
+        Work::Delivery(delivery) => Some(delivery.ack),
+        Work::Due { .. } | Work::Refill { .. } => None,
+    }
+}
+
+fn quarantined(envelope: &Envelope, reason: &str, detail: &str, stage: &str) -> Envelope {
+    let data = envelope.data();
+    let length = data.len().to_string();
+    let now = clock::now().to_string();
+    let account = envelope.attribute("ce-accountid").unwrap_or_default();
+    let mut attributes = vec![
+        ("reason", reason),
+        ("detail", detail),
+        ("stage", stage),
+        ("account", account),
+        ("received_at", now.as_str()),
+        ("normalizer", crate::schema::NORMALIZER),
+    ];
+    let kept = if data.len() <= POISON_MAX {
+        data
+    } else {
+        attributes.push(("length", &length));
+        &data[..POISON_CUT]
+    };
+    Envelope::new(envelope.ordering_key(), &attributes, kept)
+}

@@ -1,0 +1,186 @@
+//! A lane: folds batches and writes them, one after the other. What differs between Redis and the documents is its [`Target`].
+//!
+//! Owns the guarded round: load what is not in memory, fold, write, and again for what another writer was faster with. Invariant: when
+//! [`Lane::process`] returns `Ok`, everything the batch changed is in the store, so its deliveries may be acked.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::documents::DocumentsError;
+use crate::runtime::clock;
+use crate::schema::state::ConversationState;
+use crate::schema::time::Millis;
+use crate::transform::materialize::{MaterializeError, Tally, WriteOutcome};
+use crate::transform::resolve::{Claims, Resolved};
+use crate::views::ViewsError;
+
+use super::counters::SnapshotCounters;
+use super::gather::{Decoded, Gathered, Group, Work};
+use super::states::States;
+
+/// Rounds that one batch may lose against other writers before it is put off.
+const ROUNDS_MAX: u32 = 20;
+
+/// Why a batch is not written. All but `Materialize` are tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum LaneError {
+    /// Redis.
+    #[error(transparent)]
+    Views(#[from] ViewsError),
+    /// The documents.
+    #[error(transparent)]
+    Documents(#[from] DocumentsError),
+    /// Other writers were faster every time.
+    #[error("{0} conversations were written by others {ROUNDS_MAX} times in a row")]
+    Conflicts(usize),
+    /// Our own broken invariant.
+    #[error(transparent)]
+    Materialize(#[from] MaterializeError),
+}
+
+/// A state as a store has it; `state` is absent where the store has none or it cannot be read.
+#[derive(Debug, Clone, Default)]
+pub struct Loaded {
+    /// The state.
+    pub state: Option<ConversationState>,
+    /// Its `rev`; 0 where the store has none.
+    pub rev: u64,
+}
+
+/// What a folded group has to be written, the state after it, and what it did; absent where nothing changed.
+pub type Folded<W> = Option<(W, ConversationState, Tally)>;
+
+/// Where a lane writes.
+pub trait Target: Send + Sync {
+    /// A guarded write of one conversation.
+    type Write: Send + Sync;
+
+    /// Claims the batch's messages and deletes in the store's index.
+    fn resolve(&self, claims: &[Claims]) -> impl Future<Output = Result<Vec<Resolved>, LaneError>> + Send;
+
+    /// Loads states by account and conversation; `creates` says which of them will be created where absent.
+    fn load(&self, wanted: &[(String, String)], creates: &[bool]) -> impl Future<Output = Result<Vec<Loaded>, LaneError>> + Send;
+
+    /// Folds a group into a state.
+    ///
+    /// # Errors
+    /// Where the result does not serialize.
+    fn fold(&self, batch: &[Work], decoded: &Decoded<'_>, group: &Group<'_>, loaded: Loaded, now: Millis) -> Result<Folded<Self::Write>, MaterializeError>;
+
+    /// Writes; an outcome for each.
+    fn write(&self, writes: Vec<Self::Write>) -> impl Future<Output = Result<Vec<WriteOutcome>, LaneError>> + Send;
+
+    /// Writes what belongs to accounts; nothing where the store keeps none.
+    fn write_accounts(
+        &mut self,
+        decoded: &Decoded<'_>,
+        accounts: &[(&str, Vec<usize>)],
+        now: Millis,
+    ) -> impl Future<Output = Result<(), LaneError>> + Send;
+
+    /// Deals with timers of conversations that are not there any more.
+    fn forget(&self, groups: &[&Group<'_>]) -> impl Future<Output = Result<(), LaneError>> + Send;
+}
+
+/// A target, and the states that it is known to have.
+pub struct Lane<T> {
+    target: T,
+    states: States,
+    counters: Arc<SnapshotCounters>,
+}
+
+impl<T: Target> Lane<T> {
+    /// A lane that keeps at most `states_max` states in memory.
+    #[must_use]
+    pub fn new(target: T, states_max: usize, counters: Arc<SnapshotCounters>) -> Self {
+        Self { target, states: States::new(states_max), counters }
+    }
+
+    /// Folds and writes a batch.
+    ///
+    /// # Errors
+    /// Where the store fails. Whatever was written by then stays; the same batch may be processed again, and ends in the same state.
+    pub async fn process(&mut self, batch: &[Work], decoded: &Decoded<'_>) -> Result<(), LaneError> {
+        let claims = decoded.claims();
+        let resolved = if claims.is_empty() { Vec::new() } else { self.target.resolve(&claims).await? };
+        self.count_unresolved(&resolved);
+        let gathered = Gathered::of(batch, decoded, &claims, &resolved);
+        self.write_conversations(batch, decoded, &gathered.conversations).await?;
+        self.target.write_accounts(decoded, &gathered.accounts, clock::now()).await
+    }
+
+    async fn write_conversations(&mut self, batch: &[Work], decoded: &Decoded<'_>, groups: &[Group<'_>]) -> Result<(), LaneError> {
+        let mut pending: Vec<&Group<'_>> = groups.iter().collect();
+        for _ in 0..ROUNDS_MAX {
+            if pending.is_empty() {
+                return Ok(());
+            }
+            let loaded = self.load(&pending).await?;
+            let now = clock::now();
+            let (mut writes, mut written, mut gone) = (Vec::with_capacity(pending.len()), Vec::with_capacity(pending.len()), Vec::new());
+            for (group, loaded) in pending.into_iter().zip(loaded) {
+                if loaded.state.is_none() && !group.creates {
+                    gone.push(group);
+                    continue;
+                }
+                let rev = loaded.rev;
+                match self.target.fold(batch, decoded, group, loaded, now)? {
+                    Some((write, state, tally)) => {
+                        writes.push(write);
+                        written.push((group, state, rev + 1, tally));
+                    }
+                    None => SnapshotCounters::add(&self.counters.stale, group.items.len()),
+                }
+            }
+            let outcomes = if writes.is_empty() { Vec::new() } else { self.target.write(writes).await? };
+            pending = self.keep(written, &outcomes);
+            self.target.forget(&gone).await?;
+        }
+        Err(LaneError::Conflicts(pending.len()))
+    }
+
+    /// Keeps what was written; returns what has to be folded again.
+    fn keep<'g, 'b>(&mut self, written: Vec<(&'g Group<'b>, ConversationState, u64, Tally)>, outcomes: &[WriteOutcome]) -> Vec<&'g Group<'b>> {
+        let mut conflicts = Vec::new();
+        for ((group, state, rev, tally), outcome) in written.into_iter().zip(outcomes) {
+            match outcome {
+                WriteOutcome::Written => {
+                    self.counters.count(tally);
+                    SnapshotCounters::add(&self.counters.writes, 1);
+                    self.states.keep(state, rev);
+                }
+                WriteOutcome::Conflict => conflicts.push(group),
+            }
+        }
+        SnapshotCounters::add(&self.counters.conflicts, conflicts.len());
+        conflicts
+    }
+
+    /// The states of these groups, from memory where they are there.
+    async fn load(&mut self, groups: &[&Group<'_>]) -> Result<Vec<Loaded>, LaneError> {
+        let mut loaded: Vec<Loaded> = Vec::with_capacity(groups.len());
+        let (mut wanted, mut creates, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        for group in groups {
+            match self.states.take(group.account, group.conversation) {
+                Some((state, rev)) => loaded.push(Loaded { state: Some(state), rev }),
+                None => {
+                    places.push(loaded.len());
+                    loaded.push(Loaded::default());
+                    wanted.push((group.account.to_owned(), group.conversation.to_owned()));
+                    creates.push(group.creates);
+                }
+            }
+        }
+        if !wanted.is_empty() {
+            for (place, found) in places.into_iter().zip(self.target.load(&wanted, &creates).await?) {
+                loaded[place] = found;
+            }
+        }
+        Ok(loaded)
+    }
+
+    fn count_unresolved(&self, resolved: &[Resolved]) {
+        let unresolved = resolved.iter().flat_map(|resolved| &resolved.conversations).filter(|conversation| conversation.is_none());
+        SnapshotCounters::add(&self.counters.deletes_unresolved, unresolved.count());
+    }
+}

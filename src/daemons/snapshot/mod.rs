@@ -1,0 +1,227 @@
+//! The snapshot service: two consumers, independent of each other. `views` folds the topic into Redis, `documents` into the documents.
+//!
+//! Owns their composition, start and drain. Does not own the fold, or how a store writes. Invariant: it is the only writer of live chat data.
+
+mod consumer;
+mod counters;
+mod documents;
+mod gather;
+mod lane;
+mod policies;
+mod states;
+mod views;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::bus::{Bus, BusError};
+use crate::config::{Config, HistoryScope};
+use crate::documents::Documents;
+use crate::runtime::clock;
+use crate::runtime::shutdown::Shutdown;
+use crate::transform::materialize::Keep;
+use crate::transform::policy::PolicyError;
+use crate::views::{ViewsError, Writer};
+
+use consumer::{Consumer, ConsumerSettings};
+use lane::Lane;
+
+pub use consumer::ConsumerError;
+pub use counters::SnapshotCounters;
+pub use policies::Policies;
+
+/// Why the service did not start, or gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The rules do not compile.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The bus.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// Redis, at the start.
+    #[error(transparent)]
+    Views(#[from] ViewsError),
+    /// A consumer gave up.
+    #[error(transparent)]
+    Consumer(#[from] ConsumerError),
+    /// The drain's time was over.
+    #[error("the drain is incomplete: {0} deliveries are unanswered and will be delivered again")]
+    Undrained(u64),
+}
+
+/// What the service is composed of.
+pub struct Snapshot {
+    /// The config.
+    pub config: Arc<Config>,
+    /// The bus.
+    pub bus: Bus,
+    /// The documents; written by the `documents` consumer, and read by `views` to refill Redis.
+    pub documents: Documents,
+    /// Run the consumer of Redis.
+    pub views: bool,
+    /// Run the consumer of the documents.
+    pub write_documents: bool,
+    /// What `views` counts.
+    pub views_counters: Arc<SnapshotCounters>,
+    /// What `documents` counts.
+    pub documents_counters: Arc<SnapshotCounters>,
+}
+
+impl Snapshot {
+    /// Runs until shutdown, then drains.
+    ///
+    /// # Errors
+    /// Where something is missing at the start, a consumer gives up, or the drain is incomplete.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), SnapshotError> {
+        let policies = Arc::new(Policies::new(&self.config)?);
+        let report = tokio::spawn(report([Arc::clone(&self.views_counters), Arc::clone(&self.documents_counters)], shutdown.clone()));
+        let views = async {
+            if self.views { self.run_views(Arc::clone(&policies), shutdown.clone()).await } else { Ok(0) }
+        };
+        let documents = async {
+            if self.write_documents { self.run_documents(Arc::clone(&policies), shutdown.clone()).await } else { Ok(0) }
+        };
+        // Whichever gives up takes the other down in order, so that a supervisor sees one whole process end.
+        let (views, documents) = tokio::join!(stop_all(views, &shutdown), stop_all(documents, &shutdown));
+        report.abort();
+        for counters in [&self.views_counters, &self.documents_counters] {
+            log_counters(counters);
+        }
+        match views? + documents? {
+            0 => Ok(()),
+            left => Err(SnapshotError::Undrained(left)),
+        }
+    }
+
+    async fn run_views(&self, policies: Arc<Policies>, shutdown: Shutdown) -> Result<u64, SnapshotError> {
+        let config = &self.config;
+        let lanes_no = config.snapshot.lanes;
+        let watch_writer = Writer::connect(&config.redis).await?;
+        let mut lanes = Vec::with_capacity(lanes_no);
+        for _ in 0..lanes_no {
+            let writer = Writer::connect(&config.redis).await?;
+            let counters = Arc::clone(&self.views_counters);
+            let target = views::ViewsTarget::new(writer, Some(self.documents.clone()), Arc::clone(&policies), Arc::clone(&counters));
+            lanes.push(Lane::new(target, config.snapshot.states_max / lanes_no, counters));
+        }
+        let (work, extra) = mpsc::channel(1);
+        let watch = watch::Watch {
+            writer: watch_writer,
+            documents: Some(self.documents.clone()),
+            work,
+            interval: Duration::from_millis(config.snapshot.due_ms),
+        };
+        let watching = tokio::spawn(watch.run(shutdown.clone()));
+        let consumer = self.consumer("views", &config.bus.views_subscription, Duration::ZERO, &self.views_counters).await?;
+        let left = consumer.run(lanes, extra, shutdown).await;
+        watching.abort();
+        Ok(left?)
+    }
+
+    async fn run_documents(&self, policies: Arc<Policies>, shutdown: Shutdown) -> Result<u64, SnapshotError> {
+        let config = &self.config;
+        let keep = Keep {
+            summary_ttl_ms: seconds(config.documents.summary_ttl_s),
+            message_ttl_ms: seconds(config.history.ttl_s),
+            high_value_only: config.history.scope == HistoryScope::HighValue,
+        };
+        let target = documents::DocumentsTarget::new(self.documents.clone(), policies, keep);
+        // One lane: the store has one writer, and batches are larger for it.
+        let lanes = vec![Lane::new(target, config.snapshot.states_max, Arc::clone(&self.documents_counters))];
+        let (_work, extra) = mpsc::channel(1);
+        let pruning = tokio::spawn(prune(self.documents.clone(), shutdown.clone()));
+        let linger = Duration::from_millis(config.documents.linger_ms);
+        let consumer = self.consumer("documents", &config.bus.documents_subscription, linger, &self.documents_counters).await?;
+        let left = consumer.run(lanes, extra, shutdown).await;
+        pruning.abort();
+        Ok(left?)
+    }
+
+    async fn consumer(
+        &self,
+        name: &'static str,
+        subscription: &str,
+        linger: Duration,
+        counters: &Arc<SnapshotCounters>,
+    ) -> Result<Consumer, SnapshotError> {
+        let bus = &self.config.bus;
+        Ok(Consumer {
+            subscriber: self.bus.subscriber(&bus.topic, subscription).await?,
+            quarantine: self.bus.publisher(&bus.quarantine_topic)?,
+            settings: ConsumerSettings {
+                name,
+                batch_max: self.config.snapshot.batch_max,
+                linger,
+                attempts_max: bus.embedded.attempts_max,
+                drain_timeout: Duration::from_secs(self.config.snapshot.drain_timeout_s),
+            },
+            counters: Arc::clone(counters),
+        })
+    }
+}
+
+async fn stop_all<F>(part: F, shutdown: &Shutdown) -> Result<u64, SnapshotError>
+where
+    F: Future<Output = Result<u64, SnapshotError>>,
+{
+    let result = part.await;
+    if result.is_err() {
+        shutdown.request();
+    }
+    result
+}
+
+/// Deletes expired documents, a little at a time.
+async fn prune(documents: Documents, shutdown: Shutdown) {
+    const PAGE: usize = 500;
+    let mut wait = Duration::from_secs(60);
+    loop {
+        tokio::select! {
+            () = shutdown.requested() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+        wait = match documents.prune(clock::now(), PAGE).await {
+            Ok(pruned) if pruned >= PAGE as u64 => Duration::from_secs(1),
+            Ok(_) => Duration::from_secs(60),
+            Err(error) => {
+                tracing::warn!(%error, "expired documents are not deleted; trying again in a minute");
+                Duration::from_secs(60)
+            }
+        };
+    }
+}
+
+/// Logs what changed, once a minute.
+async fn report(counters: [Arc<SnapshotCounters>; 2], shutdown: Shutdown) {
+    let mut logged = counters.each_ref().map(|counters| counters.values());
+    loop {
+        tokio::select! {
+            () = shutdown.requested() => return,
+            () = tokio::time::sleep(Duration::from_secs(60)) => {}
+        }
+        for (counters, logged) in counters.iter().zip(&mut logged) {
+            let values = counters.values();
+            if values != *logged {
+                log_counters(counters);
+                *logged = values;
+            }
+        }
+    }
+}
+
+fn log_counters(counters: &SnapshotCounters) {
+    let values = counters.values();
+    if values.iter().all(|(_, value)| *value == 0) {
+        return;
+    }
+    let text: Vec<String> = values.iter().filter(|(_, value)| *value > 0).map(|(name, value)| format!("{name}={value}")).collect();
+    tracing::info!("counted: {}", text.join(" "));
+}
+
+fn seconds(seconds: u64) -> i64 {
+    i64::try_from(seconds).unwrap_or(i64::MAX / 1000).saturating_mul(1000)
+}

@@ -1,0 +1,195 @@
+//! The lane that writes to Redis.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::bus::Delivery;
+use crate::documents::Documents;
+use crate::schema::state::{AccountState, ConversationState};
+use crate::schema::time::Millis;
+use crate::transform::fold;
+use crate::transform::materialize::{AccountBatch, ConversationBatch, ConversationWrite, MaterializeError, WriteOutcome};
+use crate::transform::resolve::{Claims, Resolved};
+use crate::views::Writer;
+
+use super::counters::SnapshotCounters;
+use super::gather::{Decoded, Group, Item, Work};
+use super::lane::{Folded, LaneError, Loaded, Target};
+use super::policies::Policies;
+
+/// Redis, and the documents that refill it.
+pub struct ViewsTarget {
+    writer: Writer,
+    documents: Option<Documents>,
+    policies: Arc<Policies>,
+    counters: Arc<SnapshotCounters>,
+    /// The few accounts' states; every account of a shard fits.
+    accounts: HashMap<String, (AccountState, u64)>,
+}
+
+/// Account states kept in memory, a lane. Beyond that all are read again.
+const ACCOUNTS_MAX: usize = 10_000;
+
+impl ViewsTarget {
+    /// Writes through `writer`; what it has lost is looked up in `documents`.
+    #[must_use]
+    pub fn new(writer: Writer, documents: Option<Documents>, policies: Arc<Policies>, counters: Arc<SnapshotCounters>) -> Self {
+        Self { writer, documents, policies, counters, accounts: HashMap::new() }
+    }
+
+    /// Fills what Redis does not have from the documents. Where they cannot be asked, the views go on without.
+    async fn refill(&self, wanted: &[(String, String)], creates: &[bool], loaded: &mut [Loaded]) {
+        let Some(documents) = &self.documents else { return };
+        let places: Vec<usize> = (0..wanted.len()).filter(|&place| creates[place] && loaded[place].state.is_none()).collect();
+        if places.is_empty() {
+            return;
+        }
+        let missing: Vec<(String, String)> = places.iter().map(|&place| wanted[place].clone()).collect();
+        match documents.load(&missing).await {
+            Ok(found) => {
+                for (place, stored) in places.into_iter().zip(found) {
+                    let Some(stored) = stored else { continue };
+                    let (account, conversation) = &wanted[place];
+                    loaded[place].state = decode(account, conversation, &stored.fold, "documents").map(fold::for_views);
+                    SnapshotCounters::add(&self.counters.refilled, 1);
+                }
+            }
+            Err(error) => {
+                SnapshotCounters::add(&self.counters.refill_failed, missing.len());
+                tracing::warn!(%error, conversations = missing.len(), "views are written without what the documents know");
+            }
+        }
+    }
+}
+
+/// Reads a stored state; one that cannot be read is loud and counts as absent, so that it is written anew.
+pub(super) fn decode(account: &str, conversation: &str, bytes: &[u8], store: &str) -> Option<ConversationState> {
+    ConversationState::decode(bytes)
+        .inspect_err(|error| tracing::error!(%error, account = ?account, conversation = ?conversation, store, "a stored state is unreadable and is rebuilt"))
+        .ok()
+}
+
+impl Target for ViewsTarget {
+    type Write = ConversationWrite;
+
+    async fn resolve(&self, claims: &[Claims]) -> Result<Vec<Resolved>, LaneError> {
+        Ok(self.writer.resolve(claims).await?)
+    }
+
+    async fn load(&self, wanted: &[(String, String)], creates: &[bool]) -> Result<Vec<Loaded>, LaneError> {
+        let stored = self.writer.load_conversations(wanted).await?;
+        let mut loaded: Vec<Loaded> = stored
+            .into_iter()
+            .zip(wanted)
+            .map(|(stored, (account, conversation))| match stored {
+                Some(stored) => Loaded { state: decode(account, conversation, &stored.fold, "redis"), rev: stored.rev },
+                None => Loaded::default(),
+            })
+            .collect();
+        self.refill(wanted, creates, &mut loaded).await;
+        Ok(loaded)
+    }
+
+    fn fold(
+        &self,
+        batch: &[Work],
+        decoded: &Decoded<'_>,
+        group: &Group<'_>,
+        loaded: Loaded,
+        now: Millis,
+    ) -> Result<Folded<ConversationWrite>, MaterializeError> {
+        let policy = self.policies.of(group.account);
+        let missing_in_redis = loaded.rev == 0 && loaded.state.is_some();
+        let mut folding = ConversationBatch::new(group.account, group.conversation, loaded.state, loaded.rev, policy, now);
+        for &item in &group.items {
+            match item {
+                Item::Event(place) => {
+                    let (index, event) = &decoded.events[place];
+                    folding.apply(event, || delivery(batch, *index).map(|delivery| delivery.envelope.data_bytes()).unwrap_or_default())?;
+                }
+                Item::Deleted(message, _) => folding.delete(message),
+                Item::Online(place) => folding.online(&decoded.events[place].1)?,
+                Item::Due => {
+                    SnapshotCounters::add(&self.counters.due, 1);
+                    folding.fire_due()?;
+                }
+                Item::Refill if missing_in_redis => folding.refresh(),
+                Item::Refill => {}
+            }
+        }
+        let tally = folding.tally;
+        Ok(folding.finish()?.map(|(write, state)| (write, state, tally)))
+    }
+
+    async fn write(&self, writes: Vec<ConversationWrite>) -> Result<Vec<WriteOutcome>, LaneError> {
+        Ok(self.writer.write_conversations(&writes).await?)
+    }
+
+    async fn write_accounts(&mut self, decoded: &Decoded<'_>, accounts: &[(&str, Vec<usize>)], now: Millis) -> Result<(), LaneError> {
+        let mut pending: Vec<&(&str, Vec<usize>)> = accounts.iter().collect();
+        while !pending.is_empty() {
+            let missing: Vec<String> =
+                pending.iter().filter(|(account, _)| !self.accounts.contains_key(*account)).map(|(account, _)| (*account).to_owned()).collect();
+            if !missing.is_empty() {
+                if self.accounts.len() + missing.len() > ACCOUNTS_MAX {
+                    self.accounts.clear();
+                    continue;
+                }
+                for (account, stored) in missing.iter().zip(self.writer.load_accounts(&missing).await?) {
+                    let stored = stored.map(|stored| (decode_account(account, &stored.fold), stored.rev)).unwrap_or_default();
+                    self.accounts.insert(account.clone(), stored);
+                }
+            }
+            let (mut writes, mut written) = (Vec::new(), Vec::new());
+            for entry @ (account, places) in pending {
+                let mut folding = AccountBatch::new(account, self.accounts.remove(*account), self.policies.of(account), now);
+                for &place in places {
+                    folding.apply(&decoded.events[place].1)?;
+                }
+                let tally = folding.tally;
+                if let Some((write, state)) = folding.finish()? {
+                    written.push((entry, state, write.rev, tally));
+                    writes.push(write);
+                }
+            }
+            let outcomes = self.writer.write_accounts(&writes).await?;
+            pending = Vec::new();
+            for ((entry, state, rev, tally), outcome) in written.into_iter().zip(outcomes) {
+                match outcome {
+                    WriteOutcome::Written => {
+                        self.counters.count(tally);
+                        self.accounts.insert(entry.0.to_owned(), (state, rev));
+                    }
+                    WriteOutcome::Conflict => pending.push(entry),
+                }
+            }
+            SnapshotCounters::add(&self.counters.conflicts, pending.len());
+        }
+        Ok(())
+    }
+
+    async fn forget(&self, groups: &[&Group<'_>]) -> Result<(), LaneError> {
+        let due: Vec<(String, String)> = groups
+            .iter()
+            .filter(|group| group.items.contains(&Item::Due))
+            .map(|group| (group.account.to_owned(), group.conversation.to_owned()))
+            .collect();
+        if !due.is_empty() {
+            self.writer.forget(&due).await?;
+        }
+        Ok(())
+    }
+}
+
+fn decode_account(account: &str, bytes: &[u8]) -> AccountState {
+    AccountState::decode(bytes)
+        .inspect_err(|error| tracing::error!(%error, account = ?account, "a stored account state is unreadable and is rebuilt"))
+        .unwrap_or_default()
+}
+
+fn delivery(batch: &[Work], index: usize) -> Option<&Delivery> {
+    match batch.get(index) {
+        Some(Work::Delivery(delivery)) => Some(delivery),
+        _ => None,
+    }
+}
