@@ -67,7 +67,10 @@ def read(path: Path) -> Iterator[Line]:
 def start_of(path: Path) -> datetime:
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8") as lines:
-        return _time(json.loads(next(lines))["t0"].replace(".000Z", "+00:00"))
+        first = json.loads(next(lines, "null"))
+        if not isinstance(first, dict) or "t0" not in first:
+            raise Wrong("line 1: there is no t0")
+        return _time(first["t0"].replace(".000Z", "+00:00"))
 
 
 def _time(text: str) -> datetime:

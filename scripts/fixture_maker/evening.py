@@ -12,7 +12,7 @@ from collections import deque
 from datetime import datetime, timedelta, timezone
 from typing import Any, Deque, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from . import people, scenes
+from . import director, people
 from .dice import Dice
 
 # Ids grow with time from here, so recordings of different evenings share none.
@@ -52,7 +52,7 @@ class Evening:
         self._last_message = 0
         self._last_notification = 0
 
-    # What scenes use.
+    # For the scenes.
 
     def start(self, actor: Actor, after_ms: int = 0) -> None:
         heapq.heappush(self._actors, (self.now + max(0, after_ms), self._tick(), actor))
@@ -106,7 +106,7 @@ class Evening:
 
     def lines(self) -> Iterator[str]:
         """The recording, line by line, exactly `plan.frames` of them."""
-        scenes.begin(self)
+        director.begin(self)
         written = 0
         while self._actors:
             at, _, actor = heapq.heappop(self._actors)

@@ -64,7 +64,12 @@ class Account:
         self.unread: set = set()
         self.notifications = 0
         self.unread_tips = 0
-        self.next_queue = 1
+        self.queues = 1
+
+    def new_queue(self) -> int:
+        """The id of the next bulk message."""
+        self.queues += 1
+        return (self.id % 1000) * 100_000 + self.queues
 
 
 def cast(accounts: int, fans: int, dice: Dice) -> List[Account]:

@@ -1,10 +1,10 @@
-"""What happens in an evening. Each scene is a generator that does something and yields the milliseconds until it goes on."""
+"""What fans do, and what is done for them. Each scene is a generator that does something and yields the milliseconds until it goes on."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Iterator, List, Optional
 
-from . import frames, noise, texts
+from . import frames, texts
 from .people import Account, Fan
 
 if TYPE_CHECKING:
@@ -12,10 +12,6 @@ if TYPE_CHECKING:
 
 Scene = Iterator[int]
 
-# How many frames a chat makes on average, from typing to the answers; the director plans with it.
-FRAMES_PER_CHAT = 11
-# Moments, as parts of the evening, when people come in numbers.
-BURSTS = ((0.12, 0.16), (0.38, 0.43), (0.66, 0.70), (0.86, 0.88))
 # Answers that come late make the waiting timers fall due.
 ANSWER_AFTER_MS = [(45, (4_000, 45_000)), (25, (45_000, 240_000)), (8, (300_000, 1_100_000))]
 # Whether a fan buys a paid message, by habit.
@@ -27,102 +23,7 @@ PPV_CENTS = [399, 500, 999, 1200, 1500, 2500, 4999]
 WHALE_PPV_CENTS = [4999, 7500, 10_000, 15_000]
 
 
-def begin(evening: "Evening") -> None:
-    """Puts everyone in place: the director, each account's own life, and one of every rare scene at a fixed moment."""
-    length = evening.plan.minutes * 60_000
-    dice = evening.dice
-    evening.start(direct(evening))
-    for account in evening.accounts:
-        evening.start(heartbeat(evening, account), dice.below(20_000))
-        evening.start(counters(evening, account), dice.below(30_000))
-        evening.start(life_of_account(evening, account), dice.below(length // 4))
-        evening.start(reconnects(evening, account), length // 5 + dice.below(length // 5))
-        evening.start(mass_message(evening, account), dice.between(length // 10, length // 3))
-    first = evening.accounts[0]
-    evening.start(stream(evening, first), length * 2 // 5)
-    if len(evening.accounts) > 2:
-        evening.start(stream(evening, evening.accounts[2]), length * 13 // 20)
-    opening = [
-        # Enough at once to make the first fan high-value.
-        lambda a, f: tip(evening, a, f, "both", cents=12_000),
-        lambda a, f: tip(evening, a, f, "twice"),
-        lambda a, f: tip(evening, a, f, "message"),
-        lambda a, f: tip(evening, a, f, "notification"),
-        lambda a, f: paid_message(evening, a, f, buys=True),
-        lambda a, f: subscribe(evening, a, f, "new_subscriber"),
-        lambda a, f: subscribe(evening, a, f, "returning_subscriber"),
-        lambda a, f: renew(evening, a, f),
-        lambda a, f: expire(evening, a, f),
-        lambda a, f: story_tip(evening, a, f),
-    ]
-    for number, scene in enumerate(opening):
-        fan = first.fans[number % len(first.fans)]
-        evening.start(scene(first, fan), 20_000 + number * length // 14)
-    for account in evening.accounts:
-        for fan in [fan for fan in account.fans if fan.lists][:1]:
-            evening.start(_alone(fan, chat(evening, account, fan, turns=4)), length // 6)
-    evening.start(noise.hostile(evening), length // 25)
-    evening.start(noise.malformed(evening, first), length // 20)
-    evening.start(noise.long_story(evening, first), length // 2)
-    evening.start(noise.unknown_keys(evening), length // 15)
-
-
-def direct(evening: "Evening") -> Scene:
-    """Looks every half second how many frames are due and lets as many people begin something."""
-    dice, plan = evening.dice, evening.plan
-    length = plan.minutes * 60_000
-    lead_ms = 40_000 * evening.pace
-    # Frames that are still to come from what has begun, roughly.
-    begun = 0.0
-    choices = [
-        (70, chat),
-        (4, subscribe),
-        (2, expire),
-        (2, renew),
-        (3, tip),
-        (4, paid_message),
-        (1, story_tip),
-        (2, post_purchase),
-        (2, other_notification),
-        (3, like),
-        (2, stray_delete),
-    ]
-    while True:
-        wanted = plan.frames * _part_due((evening.now + lead_ms) / length)
-        for _ in range(40):
-            if evening.emitted + begun >= wanted:
-                break
-            account = dice.pick_early(evening.accounts)
-            fan, scene = _someone(evening, account), dice.weighted(choices)
-            if dice.chance(0.4):
-                # Everybody shall have written once by the end.
-                account = max(evening.accounts, key=lambda a: len(a.unseen))
-                if account.unseen:
-                    fan, scene = account.unseen.pop(), chat
-            if fan is None or fan.busy:
-                break
-            evening.start(_alone(fan, scene(evening, account, fan)), dice.below(2_000))
-            begun += FRAMES_PER_CHAT if scene is chat else 2
-        begun *= 0.985
-        yield 500
-
-
-def _part_due(time: float) -> float:
-    """The part of all frames that is due at a part of the evening: steady, and four times as fast in a burst."""
-    weight = time + sum(3 * (min(time, end) - begin) for begin, end in BURSTS if time > begin)
-    return weight / (1 + sum(3 * (end - begin) for begin, end in BURSTS))
-
-
-def _someone(evening: "Evening", account: Account) -> Optional[Fan]:
-    """A fan who is free, of those who write most."""
-    for _ in range(8):
-        fan = evening.dice.pick_early(account.fans)
-        if not fan.busy:
-            return fan
-    return None
-
-
-def _alone(fan: Fan, scene: Scene) -> Scene:
+def alone(fan: Fan, scene: Scene) -> Scene:
     """A fan does one thing at a time."""
     fan.busy = True
     yield from scene
@@ -151,7 +52,7 @@ def chat(evening: "Evening", account: Account, fan: Fan, turns: Optional[int] = 
             answers = 2 if dice.chance(0.15) else 1
             for number in range(answers):
                 reply_to = written[-1] if number == 0 and dice.chance(0.06) else None
-                _account_writes(evening, account, fan, texts.from_account(dice, topic, turn), reply_to=reply_to)
+                account_writes(evening, account, fan, texts.from_account(dice, topic, turn), reply_to=reply_to)
                 yield evening.pause(3_000, 9_000)
         if dice.chance(0.04 if fan.spender in ("casual", "none") else 0.2):
             yield from paid_message(evening, account, fan)
@@ -172,7 +73,7 @@ def _fan_writes(evening: "Evening", account: Account, fan: Fan, topic: list, tur
         written.append(_message_from_fan(evening, account, fan, text))
         yield evening.pause(800, 4_000)
         if dice.chance(0.35):
-            evening.emit(account, _chat_counters(evening, account))
+            evening.emit(account, chat_counters(evening, account))
         if dice.chance(0.02):
             evening.start(delete(evening, account, written[-1]), evening.pause(5_000, 60_000))
 
@@ -186,12 +87,12 @@ def _message_from_fan(evening: "Evening", account: Account, fan: Fan, text: str)
         return message_id
     late_ms = _delivery_delay(dice)
     item = frames.message(
-        message_id, text, _sender(evening, fan), evening.stamp(), attached=_attached(evening, account) if dice.chance(0.05) else ()
+        message_id, text, _sender(evening, fan), evening.stamp(), attached=attach(evening, account) if dice.chance(0.05) else ()
     )
     frame = {"api2_chat_message": item}
     if late_ms == 0 and dice.chance(0.04):
         # Two independent things in one frame.
-        frame = dict(_chat_counters(evening, account), **frame) if dice.chance(0.5) else dict(frame, typing={"id": fan.id})
+        frame = dict(chat_counters(evening, account), **frame) if dice.chance(0.5) else dict(frame, typing={"id": fan.id})
     if dice.chance(0.004):
         # The delete overtakes its message.
         evening.emit(account, {"chat_message_delete": str(message_id)})
@@ -205,7 +106,7 @@ def _delivery_delay(dice) -> int:
     return dice.weighted([(970, 0), (27, dice.between(2_000, 40_000)), (3, dice.between(120_000, 300_000))])
 
 
-def _account_writes(
+def account_writes(
     evening: "Evening",
     account: Account,
     fan: Fan,
@@ -243,7 +144,7 @@ def _sender(evening: "Evening", fan: Fan) -> frames.Json:
     return fan.profile(evening.stamp())
 
 
-def _attached(evening: "Evening", account: Account, can_view: bool = True, most: int = 2) -> tuple:
+def attach(evening: "Evening", account: Account, can_view: bool = True, most: int = 2) -> tuple:
     dice = evening.dice
     kinds = [(60, "photo"), (20, "video"), (12, "gif"), (8, "audio")]
     return tuple(
@@ -252,7 +153,7 @@ def _attached(evening: "Evening", account: Account, can_view: bool = True, most:
     )
 
 
-def _chat_counters(evening: "Evening", account: Account) -> frames.Json:
+def chat_counters(evening: "Evening", account: Account) -> frames.Json:
     counts = {"chat_messages": len(account.unread)}
     if evening.dice.chance(0.4):
         counts["count_priority_chat"] = len(account.unread) // 5
@@ -355,8 +256,8 @@ def paid_message(evening: "Evening", account: Account, fan: Fan, buys: bool = Fa
         return
     dice = evening.dice
     cents = dice.pick(WHALE_PPV_CENTS if fan.spender == "whale" else PPV_CENTS)
-    attached = _attached(evening, account, can_view=True, most=3)
-    item = _account_writes(evening, account, fan, texts.paid(dice), cents=cents, attached=attached)
+    attached = attach(evening, account, can_view=True, most=3)
+    item = account_writes(evening, account, fan, texts.paid(dice), cents=cents, attached=attached)
     if buys or dice.chance(BUYS[fan.spender]):
         yield evening.pause(8_000, 240_000)
         unlock(evening, account, fan, item, cents)
@@ -443,7 +344,7 @@ def subscribe(evening: "Evening", account: Account, fan: Fan, sub_kind: str = ""
     if account.shows_outbound and dice.chance(0.7):
         yield evening.pause(1_000, 4_000)
         welcome = texts.markup("Welcome! Tell me a little about yourself 😊", dice)
-        _account_writes(evening, account, fan, welcome, queue=_queue(account))
+        account_writes(evening, account, fan, welcome, queue=account.new_queue())
     if dice.chance(0.5):
         yield evening.pause(10_000, 60_000)
         yield from chat(evening, account, fan, turns=dice.between(1, 3))
@@ -497,136 +398,3 @@ def other_notification(evening: "Evening", account: Account, fan: Fan) -> Scene:
         yield 200
         toasts = [frames.toast(evening.unix() % 1_000_000, "message", sub_kind, text, fan.id, fan.name)]
         evening.emit(account, {"toasts": toasts})
-
-
-# The account's own life.
-
-
-def heartbeat(evening: "Evening", account: Account) -> Scene:
-    """The answer to `get_onlines`, every 20 seconds."""
-    while True:
-        active = [fan.id for fan in account.fans if fan.busy]
-        idle = [fan.id for fan in evening.dice.sample(account.fans, 12) if not fan.busy]
-        evening.emit(account, {"online": active[:60] + idle})
-        yield 20_000
-
-
-def counters(evening: "Evening", account: Account) -> Scene:
-    """Someone looks at the notifications and chats; the counters fall."""
-    dice = evening.dice
-    while True:
-        if dice.chance(0.5):
-            account.notifications = 0
-            evening.emit(account, {"messages": 0, "hasSystemNotifications": dice.chance(0.1)})
-        else:
-            for fan_id in sorted(account.unread)[: len(account.unread) // 2]:
-                account.unread.discard(fan_id)
-            account.unread_tips = 0
-            evening.emit(account, _chat_counters(evening, account))
-        if dice.chance(0.2):
-            evening.emit(account, {"has_new_hints": dice.chance(0.5)}, 100)
-        yield dice.between(15_000, 60_000)
-
-
-def life_of_account(evening: "Evening", account: Account) -> Scene:
-    """Posts, a fundraiser, stories."""
-    dice = evening.dice
-    post = 492_000_001 + (account.id % 1000) * 10_000
-    while True:
-        post += dice.between(1, 9)
-        evening.emit(account, {"post_published": {"id": str(post), "user_id": str(account.id), "show_posts_in_feed": True}})
-        yield dice.between(10_000, 60_000)
-        if dice.chance(0.6):
-            evening.emit(account, {"post_updated": str(post)})
-            yield dice.between(5_000, 30_000)
-        if dice.chance(0.5):
-            for step in range(1, dice.between(2, 4)):
-                evening.emit(account, {"post_fundraising_updated": frames.fundraising(post, 12_399, 3_999 * step // 2)})
-                yield dice.between(3_000, 20_000)
-        if dice.chance(0.6):
-            story = {"id": post % 100_000, "userId": account.id, "canLike": False, "media": []}
-            evening.emit(account, {"stories": [story] if dice.chance(0.7) else [story, dict(story, id=story["id"] + 1)]})
-            yield dice.between(10_000, 60_000)
-        if dice.chance(0.5):
-            evening.emit(account, {"post_expire": str(post)})
-        yield dice.between(60_000, 300_000)
-
-
-def _queue(account: Account) -> int:
-    account.next_queue += 1
-    return (account.id % 1000) * 100_000 + account.next_queue
-
-
-def mass_message(evening: "Evening", account: Account) -> Scene:
-    """One message to many, with the queue's progress; some buy it, some answer within minutes."""
-    dice = evening.dice
-    length = evening.plan.minutes * 60_000
-    while True:
-        share = dice.between(15, 45)
-        audience = dice.sample(account.fans, max(3, len(account.fans) * share // 100))
-        queue, date = _queue(account), evening.time().strftime("%Y-%m-%d")
-        cents = dice.pick(PPV_CENTS) if dice.chance(0.6) else 0
-        text = texts.paid(dice) if cents else texts.bulk(dice)
-        attached = _attached(evening, account, most=2) if cents else ()
-        evening.emit(account, {"chat_queue_update": frames.queue_update(queue, date, -1, len(audience))})
-        canceled = dice.chance(0.1)
-        for number, fan in enumerate(audience):
-            yield dice.between(40, 350)
-            if number % 12 == 11:
-                update = frames.queue_update(queue, date, len(audience), len(audience) - number)
-                evening.emit(account, {"chat_queue_update": update})
-            if not account.shows_outbound:
-                continue
-            item = _account_writes(evening, account, fan, text, cents=cents, queue=queue, attached=attached)
-            if cents and dice.chance(BUYS[fan.spender] / 2):
-                evening.start(_unlock_later(evening, account, fan, item, cents), dice.between(20_000, 300_000))
-            if not fan.busy and dice.chance(0.12):
-                evening.start(_alone(fan, chat(evening, account, fan, turns=1)), dice.between(8_000, 180_000))
-            if canceled and number > len(audience) // 2:
-                break
-        last = frames.queue_update(queue, date, len(audience), 0, done=not canceled, canceled=canceled)
-        evening.emit(account, {"chat_queue_update": last}, 500)
-        yield dice.between(length // 4, length // 2)
-
-
-def _unlock_later(evening: "Evening", account: Account, fan: Fan, item: frames.Json, cents: int) -> Scene:
-    unlock(evening, account, fan, item, cents)
-    yield 1
-
-
-def stream(evening: "Evening", account: Account) -> Scene:
-    """A live stream: viewers come and go, hearts rain, comments, tips with their companion keys."""
-    dice = evening.dice
-    stream_id = 1234 + account.id % 1000
-    owner = str(account.id)
-    viewers = dice.sample(account.fans, max(3, len(account.fans) // 4))
-    busiest = min(len(viewers) * 8, evening.plan.frames // 25)
-    evening.emit(account, {"stream_start": {"stream_id": str(stream_id), "userId": account.id}})
-    tips, total = 0, 0
-    for number in range(busiest):
-        yield dice.skewed(40, 1_200)
-        fan = dice.pick_early(viewers)
-        act = dice.weighted([(64, "like"), (9, "look"), (7, "unlook"), (12, "comment"), (4, "tip"), (3, "update"), (1, "old")])
-        act = "tip" if number == busiest // 2 else act
-        if act == "like":
-            place = {"x": dice.below(100), "y": dice.below(100)} if dice.chance(0.5) else {"x": 0, "y": 0}
-            evening.emit(account, {"stream_likes": dict({"stream_user_id": owner}, **place)})
-        elif act == "tip":
-            cents = dice.pick([300, 500, 550, 1000, 2000])
-            tips, total = tips + 1, total + cents
-            item = frames.stream_tip(
-                evening.message_id() % 1_000_000_000, fan.user(), account.id, stream_id, cents, dice.pick([None, "encore!", "🎶🎶"])
-            )
-            evening.emit(account, {"stream_tips": item, "is_show_tips": True, "tips_count": tips, "tips_summ": frames.dollars(total)})
-        else:
-            noise.stream_frame(evening, account, fan, stream_id, str(act))
-    evening.emit(account, {"stream_stop": {"stream_id": str(stream_id), "stream_user_id": owner}})
-
-
-def reconnects(evening: "Evening", account: Account) -> Scene:
-    """A new connection is opened before the old one is closed: what came in the last seconds comes again."""
-    dice = evening.dice
-    length = evening.plan.minutes * 60_000
-    while True:
-        evening.repeat_recent(account, dice.between(8_000, 25_000))
-        yield dice.between(length // 6, length // 3)
