@@ -19,15 +19,15 @@ use super::rows::{ACCOUNT, rows};
 /// # Errors
 /// The differences, and the smallest arrival found that shows them.
 pub(crate) fn check_fold(cases: u32, run: impl Fn(&Arrival, &Policy, Millis) -> Actual) -> Result<(), String> {
-    search(ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }, run)
+    search(TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }), run)
 }
 
-/// [`check_fold`] with all the settings of a search.
+/// [`check_fold`] with a runner of the caller's.
 ///
 /// # Errors
 /// As there.
-pub(super) fn search(config: ProptestConfig, run: impl Fn(&Arrival, &Policy, Millis) -> Actual) -> Result<(), String> {
-    let outcome = TestRunner::new(config).run(&(histories(), deliveries()), |(history, delivery)| {
+pub(super) fn search(mut runner: TestRunner, run: impl Fn(&Arrival, &Policy, Millis) -> Actual) -> Result<(), String> {
+    let outcome = runner.run(&(histories(), deliveries()), |(history, delivery)| {
         let arrival = delivery.of(&history.events, NOW.plus(-history.policy.horizon_ms));
         let found = check_arrival(&arrival, &history.policy, delivery.is_within_rings(), &run);
         prop_assert!(found.is_empty(), "{}", found.join("\n"));

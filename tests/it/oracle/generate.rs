@@ -13,7 +13,7 @@ use convpipe::schema::time::Millis;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::script::{Act, Moment, Profile, SLOTS, Script, Stated, Step, fan_id};
+use super::script::{Act, CROWD_SLOT, Moment, Profile, SLOTS, Script, Stated, Step, fan_id};
 
 /// The consumer's clock in every generated history.
 pub(crate) const NOW: Millis = Millis(1_784_808_000_000);
@@ -77,7 +77,7 @@ const AMOUNTS: &[i64] = &[500, 500, 500, 2_500, 9_999, 10_000, 50_000];
 const CONNECTIONS: &[&str] = &["0198a0000000000a", "0198a0000000000b", "0198b00000000001", "lab"];
 
 fn step() -> impl Strategy<Value = Step> {
-    let place = (0..2_usize, 0..4_usize, moment(), select(vec![0, 250, 1_000, 45_000, -240_000]), select(CONNECTIONS), 1..=3_u64);
+    let place = (0..2_usize, 0..4_usize, moment(), select(vec![0, 250, 1_000, 45_000, -240_000, -300_000]), select(CONNECTIONS), 1..=3_u64);
     let extras = (prop::option::weighted(0.3, profile()), prop::option::weighted(0.1, reported()));
     (place, extras, act()).prop_map(|((account, fan, moment, lag_ms, connection, frame_no), (profile, reported), act)| Step {
         account,
@@ -93,15 +93,18 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let slot = || 0..SLOTS;
+    // Mostly the first ones, so that messages have versions and meet their deletes.
+    let slot = || prop_oneof![3 => 0..3_usize, 2 => 0..SLOTS];
     let version = || prop::option::weighted(0.8, 0..4_i64);
     let received = (slot(), version(), any::<Option<bool>>(), prop::option::weighted(0.2, select(AMOUNTS)), select(TEXTS));
     let sent = (slot(), version(), prop::option::weighted(0.4, select(AMOUNTS)), 0..3_usize, select(TEXTS));
+    // Also what never came, and some of a crowd.
+    let deleted = (any::<bool>(), prop_oneof![3 => 0..3_usize, 2 => 0..SLOTS + 2, 1 => CROWD_SLOT..CROWD_SLOT + 40]);
     let tip = (select(vec![None, Some("post"), Some("story"), Some("stream")]), select(AMOUNTS));
     prop_oneof![
         8 => received.prop_map(|(slot, version, is_opened, tip, text)| Act::Received { slot, version, is_opened, tip, text }),
         4 => sent.prop_map(|(slot, version, price, media, text)| Act::Sent { slot, version, price, media, text }),
-        3 => (any::<bool>(), 0..SLOTS + 2).prop_map(|(inbound, slot)| Act::Deleted { inbound, slot }),
+        3 => deleted.prop_map(|(inbound, slot)| Act::Deleted { inbound, slot }),
         1 => (slot(), any::<bool>()).prop_map(|(slot, back)| Act::Liked { slot, back }),
         6 => tip.prop_map(|(target, minor)| Act::Tip { target, minor }),
         2 => (slot(), prop::option::weighted(0.8, select(AMOUNTS))).prop_map(|(slot, minor)| Act::Unlocked { slot, minor }),

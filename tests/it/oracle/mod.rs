@@ -5,9 +5,15 @@
 //! `convpipe::schema`, and nothing of `convpipe::transform`. [`rows`] are examples worked by hand, [`generate`] makes histories,
 //! [`deliver`] lets them arrive in any order, number and batches, [`compare`] says how an implementation differs.
 //!
-//! An implementation is one function from an arrival to an [`compare::Actual`]; it is held to the model with
-//! `check::check_rows(run)` and `check::check_fold(cases, run)`. The tests here do that with the model itself, and with models that
-//! are each broken in one way, to show that the oracle would notice.
+//! An implementation is one function from an arrival to what was written; parts that it does not make stay `None`:
+//!
+//! ```text
+//! let run = |arrival: &Arrival, policy: &Policy, now: Millis| -> Actual { /* from nothing, apply batch by batch */ };
+//! check_rows(run).unwrap_or_else(|found| panic!("{found}"));
+//! check_fold(256, run).unwrap_or_else(|found| panic!("{found}"));
+//! ```
+//!
+//! The tests here do that with the model itself, and with models that are each broken in one way, to show that the oracle notices.
 
 mod account;
 mod chat;

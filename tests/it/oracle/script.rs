@@ -127,6 +127,8 @@ pub(super) enum Act {
 
 /// Message slots of a conversation in each direction; slots from here on are never written to, only deleted.
 pub(super) const SLOTS: usize = 8;
+/// The first slot of a crowd's messages.
+pub(super) const CROWD_SLOT: usize = 100;
 
 /// The account's id. The two are of different lengths, so that no prefix of one is the other.
 fn account_id(account: usize) -> String {
@@ -175,13 +177,13 @@ impl Script {
                 let mut event = self.message(&told, false, slot, version, text);
                 edit(&mut event, |message| {
                     message.price = price;
-                    message.is_bulk = (slot.is_multiple_of(3)).then_some(true);
+                    message.is_bulk = slot.is_multiple_of(3).then_some(true);
                     message.media = (0..media).map(|number| photo(slot * 10 + number)).collect();
                 });
                 event
             }
             Act::Crowd { number } => {
-                let mut event = self.message(&told, true, 100 + number, None, "me!");
+                let mut event = self.message(&told, true, CROWD_SLOT + number, None, "me!");
                 // Four share each second.
                 event.occurred_at = Some(NOW.plus(-500_000 + i64::try_from(number / 4).unwrap() * 1_000));
                 event.received_at = NOW;
@@ -229,7 +231,7 @@ impl Script {
             Act::Link { kind, reason } => {
                 let mut event = untimed(told.of_account(kind, &format!("link:{index}")));
                 // The index makes each end of a gap another one: which of two that end together stays is open.
-                let to = event.received_at.plus(i64::try_from(index).unwrap());
+                let to = Millis(event.received_at.0 / 1_000 * 1_000 + i64::try_from(index).unwrap());
                 let reason = reason.map(Cow::Borrowed);
                 event.link = Some(match kind {
                     EventKind::ConnectionOpened => Link::default(),
