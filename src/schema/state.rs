@@ -273,8 +273,8 @@ pub struct ConversationState {
     pub waiting_forgotten: Option<Place>,
     /// Payments.
     pub money: MoneyState,
-    /// The source's own totals; the stamp's time is `as_of`.
-    pub reported: Option<Register<ReportedState>>,
+    /// The source's own totals.
+    pub reported: Option<ReportedState>,
     /// Subscription.
     pub subscription: SubscriptionStateRegisters,
     /// The newest paid messages.
@@ -419,6 +419,8 @@ pub struct SettledState {
 /// The source's own totals. The view's type leaves fields out when it is written, which only JSON can read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportedState {
+    /// The time the totals are of, then the event that said so: the greatest stays.
+    pub version: (Millis, Stamp),
     /// All of it.
     pub total: Option<i64>,
     /// For messages.

@@ -30,9 +30,9 @@ pub struct ConversationSnapshot {
     /// When the account last wrote, bulk messages included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_outbound_at: Option<Millis>,
-    /// Unread messages of the fan: at most 100, then `unread_more` is true.
+    /// Unread messages of the fan, among the newest 100 that wait.
     pub unread: u32,
-    /// There are more unread messages than `unread` says.
+    /// More than 100 messages wait, so there may be more unread ones than `unread` says.
     #[serde(default, skip_serializing_if = "super::event::is_false")]
     pub unread_more: bool,
     /// Since when the fan waits for an answer; absent when nobody waits.

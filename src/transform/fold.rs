@@ -134,15 +134,19 @@ pub fn apply(state: &mut ConversationState, event: &Event<'_>, now: Millis, hori
         misses += u32::from(!money::record(&mut state.money, payment));
     }
     if let Some(spend) = &event.spend {
-        Register::put(&mut state.reported, Stamp { at: spend.as_of, ..stamp }, || ReportedState {
-            total: spend.total,
-            messages: spend.messages,
-            tips: spend.tips,
-            subscriptions: spend.subscriptions,
-            posts: spend.posts,
-            streams: spend.streams,
-            basis: spend.basis,
-        });
+        let version = (spend.as_of, stamp);
+        if state.reported.is_none_or(|known| known.version <= version) {
+            state.reported = Some(ReportedState {
+                version,
+                total: spend.total,
+                messages: spend.messages,
+                tips: spend.tips,
+                subscriptions: spend.subscriptions,
+                posts: spend.posts,
+                streams: spend.streams,
+                basis: spend.basis,
+            });
+        }
     }
     apply_subscription(&mut state.subscription, event, stamp);
     apply_times(state, event, stamp);
@@ -199,16 +203,16 @@ pub fn apply_account(state: &mut AccountState, event: &Event<'_>, now: Millis, h
 fn apply_link(state: &mut AccountState, event: &Event<'_>, stamp: Stamp) {
     let link = event.link.as_ref();
     let reason = || link.and_then(|link| link.reason.as_deref()).map(str::to_owned);
-    let connection = |name: &str| (name.to_owned(), OwnedText::from(event.connection.raw()), reason());
+    let connection = |name: &str, reason| (name.to_owned(), OwnedText::from(event.connection.raw()), reason);
     match event.kind {
         EventKind::ConnectionOpened => {
-            Register::put(&mut state.connection, stamp, || connection("opened"));
+            Register::put(&mut state.connection, stamp, || connection("opened", None));
         }
         EventKind::ConnectionClosed => {
-            Register::put(&mut state.connection, stamp, || connection("closed"));
+            Register::put(&mut state.connection, stamp, || connection("closed", reason()));
         }
         EventKind::ConnectionSilent => {
-            Register::put(&mut state.connection, stamp, || connection("silent"));
+            Register::put(&mut state.connection, stamp, || connection("silent", reason()));
         }
         EventKind::ConnectionGap => {
             let to = link.and_then(|link| link.to).unwrap_or(stamp.at);

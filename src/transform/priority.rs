@@ -39,17 +39,23 @@ pub fn of_event(event: &Event<'_>, setting: Setting<'_>) -> Option<PriorityEntry
     Some(entry(event, setting, level, reasons))
 }
 
-/// The entry for a fan who turned the renewal of the subscription off.
+/// The entry for a fan who turned the renewal of the subscription off. It is raised by a change of state, like a timer, and has an id of that form.
 #[must_use]
 pub fn of_renewal_off(event: &Event<'_>, setting: Setting<'_>) -> Option<PriorityEntry> {
-    let fresh = setting.now.since(event.at()) <= setting.policy.policy().freshness_ms;
-    fresh.then(|| entry(event, setting, Level::Due, vec!["renewal_turned_off".to_owned()]))
+    const REASON: &str = "renewal_turned_off";
+    let (state, _) = setting.conversation?;
+    if setting.now.since(event.at()) > setting.policy.policy().freshness_ms {
+        return None;
+    }
+    let mut entry = entry(event, setting, Level::Due, vec![REASON.to_owned()]);
+    entry.event = EntryEvent { id: due_id(REASON, state, event.at()).into(), kind: None };
+    Some(entry)
 }
 
 /// The entry of a timer.
 #[must_use]
 pub fn of_due(due: Due, state: &ConversationState, standing: &Standing, now: Millis) -> PriorityEntry {
-    let id = format!("due:{}:{}:{}", due.reason, state.conversation.raw(), due.since.0);
+    let id = due_id(&due.reason, state, due.since);
     let last = state.recent.items().iter().rev().find(|message| !message.deleted);
     PriorityEntry {
         level: Level::Due,
@@ -66,6 +72,10 @@ pub fn of_due(due: Due, state: &ConversationState, standing: &Standing, now: Mil
         received_at: due.at,
         applied_at: now,
     }
+}
+
+fn due_id(reason: &str, state: &ConversationState, since: Millis) -> String {
+    format!("due:{reason}:{}:{}", state.conversation.raw(), since.0)
 }
 
 /// Whether typing or being online may raise an entry again; notes it if so.

@@ -2,7 +2,7 @@
 
 use crate::schema::document::{FanSummary, SummaryMessage};
 use crate::schema::event::{ReportedSpend, Subscription};
-use crate::schema::state::{AccountState, ConversationState, Register, WAITING_MAX, WaitingMessage};
+use crate::schema::state::{AccountState, ConversationState, Register, WaitingMessage};
 use crate::schema::text::OwnedText;
 use crate::schema::time::Millis;
 use crate::schema::view::{
@@ -33,7 +33,7 @@ impl Standing {
     #[must_use]
     pub fn of(state: &ConversationState, policy: &CompiledPolicy) -> Self {
         let observed = money::totals(&state.money);
-        let reported = state.reported.as_ref().and_then(|reported| reported.value.total).unwrap_or(0);
+        let reported = state.reported.as_ref().and_then(|reported| reported.total).unwrap_or(0);
         let value = observed.total.max(reported);
         let (tier, tier_no) = policy.tier(value);
         Self { value, tier: tier.to_owned(), tier_no, high_value: high_value(state, policy, value, observed.largest), observed }
@@ -78,8 +78,6 @@ fn high_value(state: &ConversationState, policy: &CompiledPolicy, value: i64, la
 #[must_use]
 pub fn snapshot(state: &ConversationState, standing: &Standing, rev: u64, now: Millis) -> ConversationSnapshot {
     let last = state.recent.items().iter().rev().find(|message| !message.deleted);
-    let unread = unread(state);
-    let full = unread as usize == WAITING_MAX;
     ConversationSnapshot {
         account_id: state.account.clone(),
         conversation_id: state.conversation.clone(),
@@ -94,8 +92,8 @@ pub fn snapshot(state: &ConversationState, standing: &Standing, rev: u64, now: M
         }),
         last_inbound_at: state.last_inbound_at,
         last_outbound_at: state.last_outbound_at,
-        unread,
-        unread_more: full && state.waiting_forgotten.is_some_and(|place| state.reply_mark.is_none_or(|mark| place > mark)),
+        unread: unread(state),
+        unread_more: state.waiting_forgotten.is_some_and(|place| state.reply_mark.is_none_or(|mark| place > mark)),
         awaiting_reply_since: awaiting_since(state),
         last_ppv: last_ppv(state),
         spend: spend(state, standing),
@@ -169,18 +167,15 @@ fn fan_view(state: &ConversationState) -> FanView {
 }
 
 fn spend(state: &ConversationState, standing: &Standing) -> Spend {
-    let reported = state.reported.as_ref().map(|register| {
-        let value = register.value;
-        ReportedSpend {
-            total: value.total,
-            messages: value.messages,
-            tips: value.tips,
-            subscriptions: value.subscriptions,
-            posts: value.posts,
-            streams: value.streams,
-            basis: value.basis,
-            as_of: register.stamp.at,
-        }
+    let reported = state.reported.map(|reported| ReportedSpend {
+        total: reported.total,
+        messages: reported.messages,
+        tips: reported.tips,
+        subscriptions: reported.subscriptions,
+        posts: reported.posts,
+        streams: reported.streams,
+        basis: reported.basis,
+        as_of: reported.version.0,
     });
     Spend { observed: standing.observed, reported }
 }

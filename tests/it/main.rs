@@ -9,6 +9,7 @@ mod bus;
 mod cli;
 mod config;
 mod documents;
+mod fold;
 mod ingest;
 mod layering;
 mod normalize;

@@ -7,7 +7,7 @@ use convpipe::schema::view::{AccountPresence, AccountView, AuthView, ConnectionV
 use serde_json::Value;
 
 use super::feeds::{self, Feed};
-use super::model::{Model, Seen, register, stamp};
+use super::model::{Model, Seen, is_carried, register, stamp};
 
 /// At most so many ids are kept of those who were online.
 const ONLINE_MAX: usize = 500;
@@ -25,7 +25,7 @@ impl Model<'_> {
     /// What an account has come to.
     pub(crate) fn account(&self, account: &str, policy: &Policy) -> ExpectedAccount {
         let mut live = self.live(account, policy);
-        live.retain(|(event, _)| event.conversation_id.is_none());
+        live.retain(|(event, _)| event.conversation_id.is_none() && !is_carried(event));
         let told: Vec<Seen<'_>> = live.iter().map(|(event, _)| *event).collect();
         let of_kind = |kind: EventKind| -> Vec<Seen<'_>> { told.iter().copied().filter(|event| event.kind == kind).collect() };
         let view = AccountView {

@@ -60,7 +60,7 @@ pub(crate) fn unnamed<'m>(live: &[(Seen<'m>, Millis)], fan: &str, chat: &Chat<'_
     live.iter().copied().filter(|(event, _)| about_it(event)).collect()
 }
 
-/// The stream of a high-value fan: every event of the conversation, what is merely carried included.
+/// The stream of a high-value fan: every event of the conversation.
 pub(crate) fn fan_stream(standing: Standing, named: &[(Seen<'_>, Millis)], unnamed: &[(Seen<'_>, Millis)]) -> Feed {
     match standing {
         Standing::Never => Feed::default(),

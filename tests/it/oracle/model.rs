@@ -6,7 +6,7 @@
 //!
 //! Two readings of the specification hold everywhere: an event is *of* a conversation if it names it, so a delete and a presence
 //! snapshot, which name none, act through their own rows only (a delete may come before anyone knows where it belongs); and what is
-//! *carried* (`unknown`, `repair.requested`) is passed on by the feeds but tells the state nothing.
+//! *carried* (`unknown`, `repair.requested`) tells the state nothing and stands in no feed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -95,8 +95,8 @@ impl<'e> Model<'e> {
     pub(crate) fn conversation(&self, account: &str, conversation: &str, policy: &Policy, recent_k: usize) -> Option<Expected> {
         let live = self.live(account, policy);
         let names_it = |event: Seen<'_>| event.conversation_id.as_ref().is_some_and(|id| id.raw() == conversation);
-        let named: Vec<(Seen<'_>, Millis)> = live.iter().copied().filter(|(event, _)| names_it(event)).collect();
-        let told: Vec<Seen<'_>> = named.iter().map(|(event, _)| *event).filter(|event| !is_carried(event)).collect();
+        let named: Vec<(Seen<'_>, Millis)> = live.iter().copied().filter(|(event, _)| names_it(event) && !is_carried(event)).collect();
+        let told: Vec<Seen<'_>> = named.iter().map(|(event, _)| *event).collect();
         let newest = told.iter().max_by_key(|event| stamp(event))?;
 
         let fan = register(&told, |event| event.fan_id.as_ref().map(Untrusted::raw)).unwrap_or(conversation);
