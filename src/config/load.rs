@@ -39,7 +39,7 @@ impl<'a> Sources<'a> {
 /// A flag that stands for a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Override {
-    /// The key: `log.filter`. A path that is no key is ignored, so a test has to hold each of them.
+    /// The key: `log.filter`. A path that is no key would be our own mistake, and panics in debug builds.
     pub key: &'static str,
     /// The flag, as the origin names it: `--log`.
     pub flag: &'static str,
@@ -139,7 +139,10 @@ fn environment(environment: &Environment, layers: &mut Layers) {
 /// Sets one key from the text of a variable or a flag: a text as it stands there (`null` or `~` for none, where none is possible),
 /// anything else as YAML.
 fn say(layers: &mut Layers, speaker: Speaker<'_>, key: &str, value: &str) {
-    let Some(known) = known::at(key) else { return };
+    let Some(known) = known::at(key) else {
+        debug_assert!(false, "{key} is no key of the config");
+        return;
+    };
     let is_none = known.nullable && matches!(value, "null" | "~");
     if known.shape == Shape::Text && !is_none {
         let content = Content::Scalar(serde_yaml::Value::String(value.to_owned()));

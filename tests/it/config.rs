@@ -68,7 +68,8 @@ fn variables_are_texts_or_yaml() {
 
 #[test]
 fn what_is_wrong_is_told_with_its_place_and_what_was_meant() {
-    let cases: &[(&str, &[(&str, &str)], &[&str])] = &[
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
+    let cases: &[Case<'_>] = &[
         (
             "redis:\n  url: redis://h\n  time_out_ms: 5\n",
             &[],
@@ -116,7 +117,7 @@ fn what_is_wrong_is_told_with_its_place_and_what_was_meant() {
             &["convpipe.yaml:1:26: high_value.spend_min: invalid type: string \"much\", expected a whole number"],
         ),
         ("redis:\n  url: [\n", &[], &["convpipe.yaml:3:1: did not find expected node content"]),
-        ("- 1\n", &[], &["convpipe.yaml:1:1: a config is a map of keys"]),
+        ("- 1\n", &[], &["convpipe.yaml:1:3: a config is a map of keys"]),
         (
             "ingest:\n  backoff_max_ms: 10\n",
             &[],
