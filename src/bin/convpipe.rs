@@ -1,3 +1,16 @@
-//! The `convpipe` binary.
+//! The `convpipe` binary: parse, run, exit.
 
-fn main() {}
+use std::process::ExitCode;
+
+use convpipe::commands::{self, Context};
+use convpipe::config::Environment;
+
+fn main() -> ExitCode {
+    let cli = match commands::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(exit) => return exit.into(),
+    };
+    let context = Context::new(cli.globals, Environment::capture());
+    let outcome = commands::run(&context, cli.command);
+    context.conclude(outcome).into()
+}

@@ -1,1 +1,124 @@
-//! Placeholder until the room is built.
+//! The command line.
+//!
+//! Owns: what can be typed, one file a subcommand (args, `run`, rendering), the documented exit codes, what output looks like, and
+//! the read grammar that reading commands share. Does not own: any work that a daemon or a test could want without a command line.
+//!
+//! To add a command: a file with `Args` and `run(&Context, &Args) -> Result<Exit, CommandError>`, a variant of [`Command`], an arm in
+//! [`run`]. `UPDATE_GOLDEN=1 cargo test --test it cli::` then brings the recorded help and the man pages up to date.
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+mod completions;
+mod config;
+mod context;
+mod exit;
+mod man;
+pub mod output;
+pub mod read;
+mod schema;
+
+pub use context::{Context, Globals};
+pub use exit::{CommandError, Exit};
+
+use output::ColorChoice;
+
+/// One pipeline from a live-chat WebSocket stream to the current state of every conversation.
+#[derive(Debug, Parser)]
+#[command(name = "convpipe", version, max_term_width = 100, after_help = AFTER_HELP, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub globals: Globals,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  convpipe config default > convpipe.yaml   a config file to start from
+  convpipe config print --origin            what holds here, and who says so
+  source <(convpipe completions bash)       completions for this shell
+
+Exit codes: 0 done, 1 a finding, 2 usage, 65 bad data, 69 a backend is down, 75 try later,
+77 auth refused, 78 config, 130 and 143 ended by a signal.";
+
+/// The commands, in the order of the help.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check, print or write the config
+    Config(config::Args),
+    /// Print the JSON Schema of what convpipe reads and writes
+    Schema(schema::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+    /// Write the man pages
+    #[command(hide = true)]
+    Man(man::Args),
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// What the command could not do, with its exit code. [`Context::conclude`] tells it.
+pub fn run(context: &Context, command: Command) -> Result<Exit, CommandError> {
+    match command {
+        Command::Config(args) => config::run(context, &args),
+        Command::Schema(args) => schema::run(context, &args),
+        Command::Completions(args) => completions::run(context, &args),
+        Command::Man(args) => man::run(context, &args),
+    }
+}
+
+/// Reads the command line, the program's name included.
+///
+/// # Errors
+/// The exit code, once help, version or what is wrong has been printed.
+pub fn parse(typed: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
+    let typed: Vec<OsString> = typed.into_iter().collect();
+    let parsed = Cli::command().color(color_of_help(&typed)).try_get_matches_from(typed);
+    parsed.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
+        // Help goes to stdout, whose reader may have seen enough.
+        let _ = error.print();
+        if error.use_stderr() { Exit::Usage } else { Exit::Done }
+    })
+}
+
+/// Help and usage errors are printed before `--color` is read, so it is looked for here.
+fn color_of_help(typed: &[OsString]) -> clap::ColorChoice {
+    let value = typed.iter().enumerate().find_map(|(at, arg)| match arg.to_str()?.strip_prefix("--color")? {
+        "" => typed.get(at + 1)?.to_str(),
+        rest => rest.strip_prefix('='),
+    });
+    match value.and_then(|value| <ColorChoice as clap::ValueEnum>::from_str(value, false).ok()) {
+        Some(ColorChoice::Always) => clap::ColorChoice::Always,
+        Some(ColorChoice::Never) => clap::ColorChoice::Never,
+        _ => clap::ColorChoice::Auto,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// clap checks its own definition: no two flags of one name, defaults that parse, and the like.
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_has_the_colours_that_were_asked_for() {
+        for (typed, expected) in [
+            ("convpipe --color never --help", clap::ColorChoice::Never),
+            ("convpipe --help --color=always", clap::ColorChoice::Always),
+            ("convpipe --color", clap::ColorChoice::Auto),
+            ("convpipe --help", clap::ColorChoice::Auto),
+        ] {
+            let typed: Vec<OsString> = typed.split(' ').map(OsString::from).collect();
+            assert_eq!(color_of_help(&typed), expected, "{typed:?}");
+        }
+    }
+}

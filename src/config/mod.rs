@@ -1,5 +1,30 @@
 //! The config: typed sections, defaults, layering with provenance, validation.
+//!
+//! Owns: which keys there are and what they mean, where values come from (flag over environment over file over default), and what a
+//! person reads when one of them is wrong. Does not own: CEL conditions (compiled by [`crate::transform`]), log filters (parsed by
+//! the telemetry) and anything that has to look at the world, such as whether a folder exists.
+//! Invariant: a [`Loaded`] has passed every check here, and each of its values knows its [`Origin`].
+//!
+//! **Relative paths.** A relative path in a file is relative to the folder of that file; one in an environment variable, a flag or a
+//! default is relative to the current directory. So a file in `/etc/convpipe` names its neighbours, whatever the working directory
+//! of the service is.
 
+mod environment;
+mod error;
+mod known;
+mod layers;
+mod load;
+mod origin;
+mod policy;
+mod render;
 mod sections;
+mod validate;
+mod yaml;
 
+pub use environment::Environment;
+pub use error::{ConfigError, Problem, ProblemKind};
+pub use known::{EnvironmentNames, environment_names};
+pub use load::{Loaded, Override, Sources, load};
+pub use origin::Origin;
+pub use render::{default_file, render};
 pub use sections::*;

@@ -1,0 +1,125 @@
+//! What every command is given: what was typed globally, the config, the output.
+
+use std::cell::OnceCell;
+use std::path::PathBuf;
+
+use super::exit::{CommandError, Exit};
+use super::output::{ColorChoice, Output};
+use crate::config::{self, Environment, Loaded, Override, Sources};
+
+/// Options of every command.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Globals {
+    /// Config file, instead of $CONVPIPE_CONFIG, ./convpipe.yaml, ./.convpipe/convpipe.yaml, the user's and the machine's.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// Whether there are colours; auto: on a terminal, unless NO_COLOR is set or TERM is dumb.
+    #[arg(long, value_name = "auto|always|never", global = true, value_enum, default_value_t, hide_possible_values = true)]
+    pub color: ColorChoice,
+    /// Log more: -v what convpipe does in detail, -vv everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// What to log: `warn`, `debug`, or a filter such as `info,convpipe::ws=debug`.
+    #[arg(long, value_name = "FILTER", global = true, conflicts_with = "verbose")]
+    pub log: Option<String>,
+    /// Show foreign text as it came, escape sequences included.
+    #[arg(long, global = true)]
+    pub allow_escape_sequences: bool,
+}
+
+impl Globals {
+    /// What the global options say of config keys.
+    fn overrides(&self) -> Vec<Override> {
+        let filter = |flag, value: &str| vec![Override { key: "log.filter", flag, value: value.to_owned() }];
+        match (&self.log, self.verbose) {
+            (Some(value), _) => filter("--log", value),
+            (None, 0) => Vec::new(),
+            (None, 1) => filter("--verbose", "info,convpipe=debug"),
+            (None, _) => filter("--verbose", "trace"),
+        }
+    }
+}
+
+/// What a command works with. The config is loaded when it is first asked for, so that a command that needs none works without.
+pub struct Context {
+    globals: Globals,
+    environment: Environment,
+    output: Output,
+    loaded: OnceCell<Loaded>,
+}
+
+impl Context {
+    /// Ready for a command; nothing is read yet.
+    #[must_use]
+    pub fn new(globals: Globals, environment: Environment) -> Self {
+        let output = Output::new(globals.color, &environment, globals.allow_escape_sequences);
+        Self { globals, environment, output, loaded: OnceCell::new() }
+    }
+
+    /// Where to print.
+    #[must_use]
+    pub const fn output(&self) -> &Output {
+        &self.output
+    }
+
+    /// The environment of the process.
+    #[must_use]
+    pub const fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// What was typed globally.
+    #[must_use]
+    pub const fn globals(&self) -> &Globals {
+        &self.globals
+    }
+
+    /// The config, loaded once.
+    ///
+    /// # Errors
+    /// With [`Exit::Config`], naming every problem and its place.
+    pub fn config(&self) -> Result<&Loaded, CommandError> {
+        match self.loaded.get() {
+            Some(loaded) => Ok(loaded),
+            None => {
+                let loaded = self.config_with(Vec::new())?;
+                Ok(self.loaded.get_or_init(|| loaded))
+            }
+        }
+    }
+
+    /// The config with what the flags of one command say of single keys. Loaded anew with every call.
+    ///
+    /// # Errors
+    /// As [`Self::config`].
+    pub fn config_with(&self, own: Vec<Override>) -> Result<Loaded, CommandError> {
+        let overrides: Vec<Override> = self.globals.overrides().into_iter().chain(own).collect();
+        let sources = Sources { file: self.globals.config.as_deref(), overrides: &overrides, ..Sources::new(&self.environment) };
+        Ok(config::load(&sources)?)
+    }
+
+    /// Runs a command's asynchronous part to its end, on a runtime of its own.
+    ///
+    /// # Errors
+    /// The command's own, or [`Exit::TryLater`] where the machine has no threads left for a runtime.
+    pub fn block_on<T>(&self, command: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| CommandError::new(Exit::TryLater, "cannot start the runtime").caused_by(&error))?;
+        runtime.block_on(command)
+    }
+
+    /// The end of the process: hands what is buffered to the reader, tells the error, and gives the code.
+    #[must_use]
+    pub fn conclude(&self, outcome: Result<Exit, CommandError>) -> Exit {
+        let flushed = self.output.flush();
+        let error = match (outcome, flushed) {
+            (Ok(exit), Ok(())) => return exit,
+            (Err(error), _) | (Ok(_), Err(error)) => error,
+        };
+        error.lines(|tone, text| self.output.note_tone(tone, text)).iter().for_each(|line| self.output.note(line));
+        error.exit()
+    }
+}

@@ -1,0 +1,308 @@
+//! What types cannot say: bounds, and how values have to fit together.
+
+use std::collections::BTreeSet;
+
+use serde_yaml::Value;
+use url::Url;
+
+use super::known::join;
+use super::{Config, Tiers};
+use crate::schema::event::EventKind;
+use crate::schema::policy::{DuePolicy, HighValuePolicy, PriorityRule};
+
+/// A value that cannot be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Violation {
+    /// The key that it is about, and what has to hold.
+    pub(super) told: (String, String),
+    /// The same, said of the other key that has to fit: for where that is the one that somebody set.
+    pub(super) other: Option<(String, String)>,
+}
+
+/// Everything that is wrong with the values.
+pub(super) fn violations(config: &Config) -> Vec<Violation> {
+    let mut found = Found::default();
+    found.units(&serde_yaml::to_value(config).unwrap_or_default(), "");
+    found.bus(config);
+    found.redis(config);
+    found.sockets(config);
+    found.snapshot(config);
+    found.tiers("tiers", &config.tiers);
+    found.high_value("high_value", &config.high_value);
+    found.rules("priority.rules", &config.priority.rules);
+    found.due("priority.due", &config.priority.due);
+    for (account, own) in &config.accounts {
+        let path = join("accounts", account);
+        found.require(is_id(account), &path, "an account id is 1 to 200 characters without control characters");
+        own.tiers.iter().for_each(|tiers| found.tiers(&format!("{path}.tiers"), tiers));
+        own.high_value.iter().for_each(|policy| found.high_value(&format!("{path}.high_value"), policy));
+        own.rules.iter().for_each(|rules| found.rules(&format!("{path}.rules"), rules));
+        own.due.iter().for_each(|due| found.due(&format!("{path}.due"), due));
+    }
+    found.require(!config.log.filter.trim().is_empty(), "log.filter", "is empty; `off` is a filter that logs nothing");
+    found.0
+}
+
+/// Keys for which zero means something: at once, or never.
+const ZERO_IS_FINE: [&str; 4] =
+    ["documents.linger_ms", "ingest.drain_timeout_s", "snapshot.drain_timeout_s", "priority.due.subscription_expiring_s"];
+/// A day; longer waits are mistakes of unit.
+const MS_MAX: u64 = 86_400_000;
+/// Ten years; far from where arithmetic on times would overflow.
+const S_MAX: u64 = 10 * 366 * 86_400;
+
+#[derive(Default)]
+struct Found(Vec<Violation>);
+
+impl Found {
+    fn require(&mut self, holds: bool, key: &str, message: &str) {
+        if !holds {
+            self.0.push(Violation { told: (key.to_owned(), message.to_owned()), other: None });
+        }
+    }
+
+    /// `key` has to be at least `least`.
+    fn at_least<T: PartialOrd + std::fmt::Display>(&mut self, (key, value): (&str, T), (least, bound): (&str, T)) {
+        if value < bound {
+            let told = (key.to_owned(), format!("is {value}, has to be at least {least}, which is {bound}"));
+            let other = (least.to_owned(), format!("is {bound}, has to be at most {key}, which is {value}"));
+            self.0.push(Violation { told, other: Some(other) });
+        }
+    }
+
+    /// What the unit at the end of a name says of its number.
+    fn units(&mut self, value: &Value, path: &str) {
+        match value {
+            Value::Mapping(section) => {
+                section
+                    .iter()
+                    .filter_map(|(key, value)| Some((key.as_str()?, value)))
+                    .for_each(|(key, value)| self.units(value, &join(path, key)));
+            }
+            Value::Number(number) => {
+                let max = match path.rsplit(['_', '.']).next() {
+                    Some("ms") => MS_MAX,
+                    Some("s") => S_MAX,
+                    Some("max" | "bytes") => u64::MAX,
+                    _ => return,
+                };
+                let min = u64::from(!ZERO_IS_FINE.contains(&path) && !path.ends_with(".due.subscription_expiring_s"));
+                match number.as_u64() {
+                    Some(number) if number < min => self.require(false, path, "cannot be 0"),
+                    Some(number) if number > max => self.require(false, path, &format!("is {number}, cannot be more than {max}")),
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn bus(&mut self, config: &Config) {
+        let bus = &config.bus;
+        let names = [
+            ("bus.topic", &bus.topic),
+            ("bus.quarantine_topic", &bus.quarantine_topic),
+            ("bus.views_subscription", &bus.views_subscription),
+            ("bus.documents_subscription", &bus.documents_subscription),
+        ];
+        for (key, name) in names {
+            let rest = name.strip_prefix(|first: char| first.is_ascii_alphabetic());
+            let is_name = (3..=255).contains(&name.len())
+                && rest.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')));
+            self.require(is_name, key, "a name is a letter and 2 to 254 letters, digits, `-`, `_` or `.`");
+        }
+        self.require(bus.topic != bus.quarantine_topic, "bus.quarantine_topic", "is the same as bus.topic");
+        self.require(
+            bus.views_subscription != bus.documents_subscription,
+            "bus.documents_subscription",
+            "is the same as bus.views_subscription; each would see half of the events",
+        );
+        self.at_least(("bus.embedded.in_flight_max", bus.embedded.in_flight_max), ("snapshot.batch_max", config.snapshot.batch_max));
+    }
+
+    fn redis(&mut self, config: &Config) {
+        let redis = &config.redis;
+        // The message does not repeat the URL: a password may stand in it.
+        match Url::parse(&redis.url) {
+            Ok(url) => {
+                let scheme = matches!(url.scheme(), "redis" | "rediss" | "unix" | "redis+unix");
+                self.require(scheme, "redis.url", "begins with redis://, rediss:// or unix://");
+                let has_password = url.password().is_some() || url.query_pairs().any(|(key, _)| key == "pass");
+                self.require(
+                    !has_password,
+                    "redis.url",
+                    "holds a password; put it into a file of mode 0600 and name it in redis.password_file",
+                );
+                let has_user = !url.username().is_empty() || url.query_pairs().any(|(key, _)| key == "user");
+                self.require(!has_user, "redis.url", "holds a user; name it in redis.user");
+            }
+            Err(error) => self.require(false, "redis.url", &format!("is no URL: {error}")),
+        }
+        let prefix = &redis.prefix;
+        let is_prefix = (1..=32).contains(&prefix.len()) && prefix.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        self.require(is_prefix, "redis.prefix", "is 1 to 32 letters, digits, `-` or `_`");
+    }
+
+    fn sockets(&mut self, config: &Config) {
+        let ingest = &config.ingest;
+        self.at_least(("ingest.backoff_max_ms", ingest.backoff_max_ms), ("ingest.backoff_min_ms", ingest.backoff_min_ms));
+        self.at_least(("ingest.heartbeat_ms", ingest.heartbeat_ms), ("ingest.heartbeat_timeout_ms", ingest.heartbeat_timeout_ms));
+        self.at_least(("ingest.message_max_bytes", ingest.message_max_bytes), ("ingest.frame_max_bytes", ingest.frame_max_bytes));
+        self.at_least(("ingest.buffer_max_bytes", ingest.buffer_max_bytes), ("ingest.message_max_bytes", ingest.message_max_bytes));
+        // The JSON parser itself refuses what is deeper than 128.
+        self.require(ingest.depth_max <= 128, "ingest.depth_max", "cannot be more than 128");
+    }
+
+    fn snapshot(&mut self, config: &Config) {
+        let snapshot = &config.snapshot;
+        self.require((1..=64).contains(&snapshot.lanes), "snapshot.lanes", "is 1 to 64");
+        self.at_least(("redis.conversation_ttl_s", config.redis.conversation_ttl_s), ("snapshot.freshness_s", snapshot.freshness_s));
+    }
+
+    fn tiers(&mut self, key: &str, Tiers(tiers): &Tiers) {
+        let distinct = |count: usize| count == tiers.len();
+        let names: BTreeSet<&str> = tiers.iter().map(|tier| tier.name.as_str()).collect();
+        self.require(distinct(names.len()), key, "two tiers have the same name");
+        self.require(names.iter().all(|name| is_id(name)), key, "the name of a tier is 1 to 200 characters without control characters");
+        let thresholds: BTreeSet<i64> = tiers.iter().map(|tier| tier.spend_min).collect();
+        self.require(distinct(thresholds.len()), key, "two tiers have the same spend_min");
+        self.require(thresholds.first() == Some(&0), key, "the lowest tier has to have spend_min 0, so that everybody is in one");
+    }
+
+    fn high_value(&mut self, key: &str, policy: &HighValuePolicy) {
+        for (name, bound) in [("spend_min", policy.spend_min), ("payment_min", policy.payment_min)] {
+            let is_bound = bound.is_none_or(|bound| bound > 0);
+            self.require(is_bound, &format!("{key}.{name}"), "is an amount in cents above 0, or null for no such criterion");
+        }
+    }
+
+    fn rules(&mut self, key: &str, rules: &[PriorityRule]) {
+        self.require(rules.len() <= RULES_MAX, key, &format!("are more than {RULES_MAX}"));
+        for (at, rule) in rules.iter().enumerate() {
+            let key = format!("{key}[{at}]");
+            self.require(is_id(&rule.reason), &format!("{key}.reason"), "is 1 to 200 characters without control characters");
+            self.require(!rule.kinds.is_empty(), &format!("{key}.kinds"), "names no kind of event, so the rule never matches");
+            for kind in rule.kinds.iter().filter(|kind| !names_a_kind(kind)) {
+                let nearest = EventKind::ALL
+                    .iter()
+                    .map(|known| known.name())
+                    .min_by_key(|known| strsim::damerau_levenshtein(known, &kind.chars().take(64).collect::<String>()));
+                let message = format!("{kind:?} is no kind of event; the nearest is {}", nearest.unwrap_or_default());
+                self.require(false, &format!("{key}.kinds"), &message);
+            }
+        }
+    }
+
+    fn due(&mut self, key: &str, due: &DuePolicy) {
+        let key = format!("{key}.awaiting_s");
+        let ascending = due.awaiting_s.windows(2).all(|pair| pair[0] < pair[1]);
+        self.require(ascending && due.awaiting_s.first() != Some(&0), &key, "are seconds above 0, in ascending order");
+        self.require(due.awaiting_s.len() <= STEPS_MAX, &key, &format!("are more than {STEPS_MAX}"));
+    }
+}
+
+/// Each rule costs time with every event of its kinds.
+const RULES_MAX: usize = 200;
+/// Each step is an entry in the feed for every conversation that waits that long.
+const STEPS_MAX: usize = 16;
+
+fn is_id(text: &str) -> bool {
+    (1..=200).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+}
+
+/// A kind, or the beginning of one that ends in a dot.
+fn names_a_kind(wanted: &str) -> bool {
+    EventKind::ALL.iter().any(|kind| kind.name() == wanted || (wanted.ends_with('.') && kind.name().starts_with(wanted)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::policy::Tier;
+
+    fn tier(name: &str, spend_min: i64) -> Tier {
+        Tier { name: name.into(), spend_min }
+    }
+
+    fn check(change: impl FnOnce(&mut Config), expected: &[(&str, &str)]) {
+        let mut config = Config::default();
+        change(&mut config);
+        let found = violations(&config);
+        assert_eq!(found.len(), expected.len(), "{found:?}");
+        for (violation, (key, message)) in found.iter().zip(expected) {
+            assert_eq!(violation.told.0, *key, "{found:?}");
+            assert!(violation.told.1.contains(message), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn the_default_is_valid() {
+        check(|_| {}, &[]);
+    }
+
+    #[test]
+    fn bounds_follow_from_units() {
+        check(|c| c.redis.timeout_ms = 0, &[("redis.timeout_ms", "cannot be 0")]);
+        check(|c| c.redis.timeout_ms = u64::MAX, &[("redis.timeout_ms", "cannot be more than 86400000")]);
+        check(|c| c.history.ttl_s = u64::MAX, &[("history.ttl_s", "cannot be more than")]);
+        check(|c| c.redis.inbox_max = 0, &[("redis.inbox_max", "cannot be 0")]);
+        check(|c| c.bus.embedded.size_max_bytes = 0, &[("bus.embedded.size_max_bytes", "cannot be 0")]);
+        check(|c| (c.documents.linger_ms, c.ingest.drain_timeout_s) = (0, 0), &[]);
+    }
+
+    #[test]
+    fn values_fit_together() {
+        check(|c| c.ingest.backoff_max_ms = 10, &[("ingest.backoff_max_ms", "at least ingest.backoff_min_ms, which is 1000")]);
+        check(|c| c.ingest.heartbeat_timeout_ms = 30_000, &[("ingest.heartbeat_ms", "at least ingest.heartbeat_timeout_ms")]);
+        check(|c| c.bus.embedded.in_flight_max = 10, &[("bus.embedded.in_flight_max", "at least snapshot.batch_max")]);
+        check(|c| c.bus.quarantine_topic.clone_from(&c.bus.topic), &[("bus.quarantine_topic", "the same as bus.topic")]);
+        check(|c| c.bus.documents_subscription.clone_from(&c.bus.views_subscription), &[("bus.documents_subscription", "half")]);
+        check(|c| c.bus.topic = "../x".into(), &[("bus.topic", "a name is")]);
+        check(|c| c.snapshot.lanes = 65, &[("snapshot.lanes", "1 to 64")]);
+        check(|c| c.ingest.depth_max = 129, &[("ingest.depth_max", "128")]);
+        check(|c| c.log.filter = " ".into(), &[("log.filter", "empty")]);
+    }
+
+    #[test]
+    fn redis_urls_hold_no_secret_and_messages_do_not_repeat_it() {
+        for (url, message) in [
+            ("redis://127.0.0.1:6379/3", ""),
+            ("rediss://cache.example:6380", ""),
+            ("unix:///run/redis.sock", ""),
+            ("redis://:canary@127.0.0.1", "password_file"),
+            ("unix:///run/redis.sock?pass=canary", "password_file"),
+            ("redis://me@127.0.0.1", "redis.user"),
+            ("http://127.0.0.1", "begins with"),
+            ("127.0.0.1:6379", "is no URL"),
+        ] {
+            let mut config = Config::default();
+            config.redis.url = url.into();
+            let found = violations(&config);
+            assert_eq!(found.is_empty(), message.is_empty(), "{url}: {found:?}");
+            assert!(found.iter().all(|v| v.told.1.contains(message) && !v.told.1.contains("canary")), "{url}: {found:?}");
+        }
+        for (prefix, valid) in [("convpipe", true), ("a-b_C9", true), ("", false), ("a:b", false), ("{a}", false)] {
+            let mut config = Config::default();
+            config.redis.prefix = prefix.into();
+            assert_eq!(violations(&config).is_empty(), valid, "{prefix:?}");
+        }
+    }
+
+    #[test]
+    fn what_people_decide_makes_sense() {
+        check(|c| c.tiers = Tiers(Vec::new()), &[("tiers", "spend_min 0")]);
+        check(|c| c.tiers = Tiers(vec![tier("a", 5), tier("b", 1)]), &[("tiers", "spend_min 0")]);
+        check(|c| c.tiers = Tiers(vec![tier("a", -1), tier("b", 0)]), &[("tiers", "spend_min 0")]);
+        check(|c| c.tiers = Tiers(vec![tier("a", 0), tier("a", 1)]), &[("tiers", "same name")]);
+        check(|c| c.tiers = Tiers(vec![tier("a", 0), tier("b", 0)]), &[("tiers", "same spend_min")]);
+        check(|c| c.high_value.payment_min = Some(0), &[("high_value.payment_min", "above 0")]);
+        check(|c| c.priority.due.awaiting_s = vec![300, 120], &[("priority.due.awaiting_s", "ascending")]);
+        check(|c| c.priority.due.awaiting_s = vec![0, 120], &[("priority.due.awaiting_s", "ascending")]);
+        check(|c| c.priority.rules[1].kinds = vec!["tip.recieved".into()], &[("priority.rules[1].kinds", "nearest is tip.received")]);
+        check(|c| c.priority.rules[1].kinds = vec!["tip.".into()], &[]);
+        check(|c| c.priority.rules[0].kinds.clear(), &[("priority.rules[0].kinds", "never matches")]);
+        let due = DuePolicy { awaiting_s: vec![2, 1], ..DuePolicy::default() };
+        let own = crate::config::AccountConfig { due: Some(due), ..Default::default() };
+        check(|c| _ = c.accounts.insert("7".into(), own), &[("accounts.7.due.awaiting_s", "ascending")]);
+    }
+}
