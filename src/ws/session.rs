@@ -95,8 +95,8 @@ pub enum Action {
     SendConnect,
     /// Send the heartbeat's question.
     SendHeartbeat,
-    /// Close the socket; while draining, answer with [`Input::Lost`] when it is closed.
-    Close,
+    /// Close the socket, for this reason; while draining, answer with [`Input::Lost`] when it is closed.
+    Close(Reason),
     /// Publish this.
     Emit(Signal),
 }
@@ -381,9 +381,9 @@ impl Session {
     fn leave(&mut self, failure: Failure, now: Moment, actions: &mut Vec<Action>) {
         match self.state {
             State::Connecting => actions.push(Action::Abort),
-            State::Authenticating { .. } => actions.push(Action::Close),
+            State::Authenticating { .. } => actions.push(Action::Close(failure.reason)),
             State::Live(_) => {
-                actions.push(Action::Close);
+                actions.push(Action::Close(failure.reason));
                 self.end_live(failure, now, actions);
             }
             State::Waiting | State::Backoff { .. } | State::Refused | State::Draining { .. } | State::Stopped => {}
@@ -393,7 +393,7 @@ impl Session {
     /// The way from a socket that failed to the next attempt, or to none.
     fn fail(&mut self, failure: Failure, socket: Socket, now: Moment, actions: &mut Vec<Action>) {
         if socket == Socket::Open {
-            actions.push(Action::Close);
+            actions.push(Action::Close(failure.reason));
         }
         self.end_live(failure, now, actions);
         if failure.verdict == Verdict::Suspect {

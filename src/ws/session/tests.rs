@@ -97,7 +97,7 @@ fn an_account_goes_live() {
             (0, READY, vec![Action::Connect]),
             (0, Input::Opened, vec![Action::SendConnect]),
             (9_999, Input::Tick, vec![]),
-            (10_000, Input::Tick, vec![Action::Close]),
+            (10_000, Input::Tick, vec![Action::Close(Reason::NotConnected)]),
         ],
         Some(11_000),
     );
@@ -106,7 +106,7 @@ fn an_account_goes_live() {
         vec![
             (0, READY, vec![Action::Connect]),
             (0, Input::Opened, vec![Action::SendConnect]),
-            (1, Input::Heard(Heard::Data), vec![Action::Close]),
+            (1, Input::Heard(Heard::Data), vec![Action::Close(Reason::NotConnected)]),
         ],
         Some(1_001),
     );
@@ -135,7 +135,7 @@ fn heartbeats() {
             (25_000, Input::Tick, vec![]),
             (30_000, Input::Heard(Heard::Data), vec![]),
             beat(40_000),
-            (45_000, Input::Tick, vec![Action::Close, closed(Reason::Heartbeat)]),
+            (45_000, Input::Tick, vec![Action::Close(Reason::Heartbeat), closed(Reason::Heartbeat)]),
             (46_000, Input::Tick, vec![Action::Connect]),
             (46_000, Input::Opened, vec![Action::SendConnect]),
             (46_100, Input::Heard(Heard::Connected), vec![OPENED, gap(Some(30_000), 46_100, Reason::Heartbeat)]),
@@ -206,7 +206,7 @@ fn refusals_do_not_loop() {
     check(
         "in a frame, and a new artifact leads on",
         live(vec![
-            (10, Input::Heard(Heard::Refused), vec![Action::Close, closed(Reason::AuthRefused), rejected]),
+            (10, Input::Heard(Heard::Refused), vec![Action::Close(Reason::AuthRefused), closed(Reason::AuthRefused), rejected]),
             (20, READY, vec![]),
             (30, ready(2), vec![Action::Connect]),
             (31, Input::Opened, vec![Action::SendConnect]),
@@ -215,7 +215,7 @@ fn refusals_do_not_loop() {
         Some(20_032),
     );
     let attempt = |time, last: Vec<Action>| {
-        let mut actions = vec![Action::Close];
+        let mut actions = vec![Action::Close(Reason::ErrorFrame)];
         actions.extend(last);
         [(time, Input::Opened, vec![Action::SendConnect]), (time, Input::Heard(Heard::Error), actions)]
     };
@@ -230,7 +230,11 @@ fn refusals_do_not_loop() {
 
 #[test]
 fn new_artifacts() {
-    check("replace a live connection", live(vec![(10, ready(2), vec![Action::Close, closed(Reason::NewArtifact), Action::Connect])]), None);
+    check(
+        "replace a live connection",
+        live(vec![(10, ready(2), vec![Action::Close(Reason::NewArtifact), closed(Reason::NewArtifact), Action::Connect])]),
+        None,
+    );
     check("cut a wait short", vec![(0, READY, vec![Action::Connect]), (1, RESET, vec![]), (2, ready(2), vec![Action::Connect])], None);
     check(
         "replace a connect under way",
@@ -240,7 +244,7 @@ fn new_artifacts() {
     let otp = Input::Artifact { generation: 2, status: ArtifactStatus::NeedsOtp };
     check(
         "that are not ready end the session",
-        live(vec![(10, otp, vec![Action::Close, closed(Reason::AuthRefused), auth(ArtifactStatus::NeedsOtp)])]),
+        live(vec![(10, otp, vec![Action::Close(Reason::AuthRefused), closed(Reason::AuthRefused), auth(ArtifactStatus::NeedsOtp)])]),
         None,
     );
 }
@@ -253,7 +257,7 @@ fn drains() {
         vec![(0, READY, vec![Action::Connect]), (1, Input::Drain, vec![Action::Abort]), (2, Input::Opened, vec![])],
         None,
     );
-    let drain = || (10, Input::Drain, vec![Action::Close, closed(Reason::Shutdown)]);
+    let drain = || (10, Input::Drain, vec![Action::Close(Reason::Shutdown), closed(Reason::Shutdown)]);
     check("waits for the close", live(vec![drain()]), Some(10 + CLOSE_MS));
     check("ends with the close", live(vec![drain(), (20, RESET, vec![])]), None);
     check("ends without one", live(vec![drain(), (10 + CLOSE_MS, Input::Tick, vec![]), (9_999, READY, vec![])]), None);

@@ -1,0 +1,245 @@
+//! Ingest: the accounts' sockets in, events on the bus out.
+//!
+//! Composes the session and socket of [`crate::ws`] with the normalizer and the bus: one task an account, one buffer, one publisher. Owns no
+//! conversation state, and nothing behind the bus can stall a socket. Invariants: an event is counted as published only when the bus has
+//! confirmed it; every hole in what was read is a `connection.gap`; a stop ends in an empty buffer or says what was left in it.
+
+mod account;
+mod buffer;
+mod counters;
+mod intake;
+mod publisher;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{MissedTickBehavior, interval, timeout_at};
+
+use self::account::{Account, Shared};
+use self::buffer::Buffer;
+pub use self::counters::{Counters, Counts};
+pub use self::intake::{FrameAt, Intake, Translate};
+pub use self::publisher::Publish;
+use crate::config::IngestConfig;
+use crate::runtime::shutdown::Shutdown;
+use crate::schema::artifact::Artifact;
+
+/// How often the counters are logged, if they changed.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
+
+/// Called with an account's id whenever it goes live.
+pub type OnLive = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// What ingest is composed of.
+pub struct Ingest<P, S> {
+    /// Limits and timers.
+    pub config: IngestConfig,
+    /// All artifacts that can be read now. It may block; it is called on a thread for that. An account whose artifact is missing from the
+    /// answer is stopped; after an error all accounts go on as they are.
+    pub scan: S,
+    /// How often `scan` is called.
+    pub scan_every: Duration,
+    /// The normalizer.
+    pub translate: Translate,
+    /// The topic of the events.
+    pub events: P,
+    /// The topic of what could not be read.
+    pub quarantine: P,
+    /// The running numbers, for whoever wants to look at them.
+    pub counters: Arc<Counters>,
+    /// Told when an account goes live.
+    pub on_live: Option<OnLive>,
+}
+
+/// Ingest did not end well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IngestError {
+    /// The time for draining ended first.
+    #[error("stopped with {messages} messages ({bytes} bytes) that the bus had not confirmed within {after_s} s; they are lost")]
+    Undrained {
+        /// Messages that were left in the buffer; those on their way are counted in `bytes` alone.
+        messages: usize,
+        /// Bytes that were left, those on their way included.
+        bytes: usize,
+        /// The time they had, seconds.
+        after_s: u64,
+    },
+    /// A part of ingest ended that never ends: a bug, which its panic message describes.
+    #[error("the {0} of ingest ended unexpectedly; this is a bug, see the panic message above")]
+    Broken(&'static str),
+}
+
+/// Runs until a stop is asked for; then closes the sockets and publishes what was read, within `drain_timeout_s`.
+///
+/// # Errors
+/// [`IngestError::Undrained`] where that time was not enough; [`IngestError::Broken`] where a part of ingest panicked.
+pub async fn run<P, S, E>(ingest: Ingest<P, S>, shutdown: Shutdown) -> Result<Counts, IngestError>
+where
+    P: Publish,
+    S: FnMut() -> Result<Vec<Artifact>, E> + Send + 'static,
+    E: fmt::Display + Send + 'static,
+{
+    let Ingest { config, scan, scan_every, translate, events, quarantine, counters, on_live } = ingest;
+    let buffer = Buffer::new(config.buffer_max_bytes, counters.clone());
+    let shared = Shared {
+        timing: (&config).into(),
+        limits: (&config).into(),
+        raw: config.raw,
+        depth_max: config.depth_max,
+        translate,
+        buffer: buffer.clone(),
+        counters: counters.clone(),
+        on_live,
+    };
+    let mut publisher = JoinSet::new();
+    publisher.spawn(publisher::run(buffer.clone(), events, quarantine, config.publish_batch_max, counters.clone()));
+    let (found, mut scans) = mpsc::channel(1);
+    let mut scanner = JoinSet::new();
+    scanner.spawn(scan_on(scan, scan_every, found));
+
+    let mut accounts = Accounts::new(shared, shutdown.clone());
+    let mut reports = interval(REPORT_EVERY);
+    reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut reported = Counts::default();
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => break,
+            Some(ended) = accounts.tasks.join_next_with_id() => accounts.forget(&ended),
+            _ = publisher.join_next() => return Err(IngestError::Broken("publisher")),
+            artifacts = scans.recv() => match artifacts {
+                Some(artifacts) => accounts.set(artifacts),
+                None => return Err(IngestError::Broken("scanner")),
+            },
+            _ = reports.tick() => {
+                let counts = counters.read();
+                if counts != reported {
+                    reported = counts;
+                    counts.log("ingest");
+                }
+            }
+        }
+    }
+
+    let grace = Duration::from_secs(config.drain_timeout_s);
+    // A stop was asked for, so there is a deadline.
+    let deadline = shutdown.deadline(grace).unwrap_or_else(tokio::time::Instant::now);
+    let drained = timeout_at(deadline, async {
+        while accounts.tasks.join_next().await.is_some() {}
+        buffer.close();
+        publisher.join_next().await
+    })
+    .await;
+    let counts = counters.read();
+    counts.log("ingest stopped");
+    match drained {
+        Ok(Some(Ok(()))) => Ok(counts),
+        Ok(_) => Err(IngestError::Broken("publisher")),
+        Err(_) => {
+            let (messages, bytes) = buffer.depth();
+            Err(IngestError::Undrained { messages, bytes, after_s: config.drain_timeout_s })
+        }
+    }
+}
+
+/// Calls `scan` again and again and hands on what it finds.
+async fn scan_on<S, E>(mut scan: S, every: Duration, found: mpsc::Sender<Vec<Artifact>>)
+where
+    S: FnMut() -> Result<Vec<Artifact>, E> + Send + 'static,
+    E: fmt::Display + Send + 'static,
+{
+    loop {
+        let scanned = tokio::task::spawn_blocking(move || {
+            let artifacts = scan();
+            (scan, artifacts)
+        });
+        let Ok((again, artifacts)) = scanned.await else { return };
+        scan = again;
+        match artifacts {
+            Ok(artifacts) => {
+                if found.send(artifacts).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the artifacts cannot be read; the accounts go on as they are"),
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// The accounts that run.
+struct Accounts {
+    shared: Shared,
+    shutdown: Shutdown,
+    tasks: JoinSet<()>,
+    running: HashMap<String, Running>,
+    /// How many there were at the last scan; reported when it changes.
+    count: Option<usize>,
+}
+
+struct Running {
+    task: AbortHandle,
+    /// `None` once the artifact is gone: the task is closing its socket.
+    artifact: Option<watch::Sender<Arc<Artifact>>>,
+}
+
+impl Accounts {
+    fn new(shared: Shared, shutdown: Shutdown) -> Self {
+        Self { shared, shutdown, tasks: JoinSet::new(), running: HashMap::new(), count: None }
+    }
+
+    /// Starts what is new, tells what changed, stops what is gone.
+    fn set(&mut self, artifacts: Vec<Artifact>) {
+        if self.count != Some(artifacts.len()) {
+            self.count = Some(artifacts.len());
+            tracing::info!(accounts = artifacts.len(), "artifacts found");
+        }
+        let present: HashSet<String> = artifacts.iter().map(|artifact| artifact.account_id.clone()).collect();
+        for (account, running) in &mut self.running {
+            if !present.contains(account) {
+                running.artifact = None;
+            }
+        }
+        for artifact in artifacts {
+            let Some(running) = self.running.get(&artifact.account_id) else {
+                self.start(artifact);
+                continue;
+            };
+            // One whose old task is still closing starts with a later scan.
+            if let Some(sender) = &running.artifact {
+                sender.send_if_modified(|current| {
+                    let changed = (current.generation, current.status) != (artifact.generation, artifact.status);
+                    if changed {
+                        *current = Arc::new(artifact);
+                    }
+                    changed
+                });
+            }
+        }
+    }
+
+    fn start(&mut self, artifact: Artifact) {
+        let name = artifact.account_id.clone();
+        let (sender, receiver) = watch::channel(Arc::new(artifact));
+        let account = Account::new(self.shared.clone(), receiver);
+        let task = self.tasks.spawn(account.run(self.shutdown.clone()));
+        self.running.insert(name, Running { task, artifact: Some(sender) });
+    }
+
+    /// An account's task ended: because its artifact is gone, or because of a bug; then the next scan starts it again.
+    fn forget(&mut self, ended: &Result<(tokio::task::Id, ()), tokio::task::JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => *id,
+            Err(error) => error.id(),
+        };
+        let Some(name) = self.running.iter().find(|(_, running)| running.task.id() == id).map(|(name, _)| name.clone()) else { return };
+        self.running.remove(&name);
+        if ended.is_err() {
+            tracing::error!(account = name, "the account's task panicked; it is started again");
+        }
+    }
+}
