@@ -126,6 +126,14 @@ impl Shutdown {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn signals_are_heard_and_remembered() {
+        let shutdown = Shutdown::listen().unwrap();
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
+        tokio::time::timeout(Duration::from_secs(5), shutdown.requested()).await.unwrap();
+        assert_eq!(shutdown.signal().map(Signal::exit_code), Some(143));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn every_clone_hears_it_and_the_deadline_stays() {
         let shutdown = Shutdown::new();

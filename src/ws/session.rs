@@ -271,7 +271,7 @@ impl Session {
         self.artifact = Some((generation, status));
         self.errors = 0;
         self.backoff.reset();
-        self.leave(Failure::retry(if ready { Reason::NewArtifact } else { Reason::AuthRefused }), now, actions);
+        self.leave(Failure::retry(Reason::NewArtifact), now, actions);
         if ready {
             self.state = State::Connecting;
             actions.push(Action::Connect);
@@ -314,7 +314,8 @@ impl Session {
     }
 
     fn go_live(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        let (from, to, reason) = (self.heard_at, now.wall, self.gap);
+        // A clock that was set back makes the gap empty, not negative.
+        let (from, to, reason) = (self.heard_at.map(|at| at.min(now.wall)), now.wall, self.gap);
         self.heard_at = Some(now.wall);
         self.state = State::Live(Live {
             since: now.mono_ms,

@@ -199,8 +199,14 @@ async fn peers_that_misbehave_are_classified() {
         (Peer::Raw(b"\x81\x81abcdx"), "ws", retry(Reason::Protocol)),
         // A frame that says it has 1 GiB; two fragments that together are too large.
         (Peer::Raw(b"\x81\x7f\0\0\0\0\x40\0\0\0"), "ws", oversize(1 << 30)),
-        (Peer::Raw(b"\x01\x7d0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789\
-            0123456789012345678901234\x80\x10canarycanarycana"), "ws", oversize(141)),
+        (
+            Peer::Raw(
+                b"\x01\x7d0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789\
+            0123456789012345678901234\x80\x10canarycanarycana",
+            ),
+            "ws",
+            oversize(141),
+        ),
     ] {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("{scheme}://{}/?secret=canary", listener.local_addr().unwrap());

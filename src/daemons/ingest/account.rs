@@ -172,7 +172,7 @@ impl Account {
             control += u64::from(heard != Heard::Data);
             // A live session needs to hear of a chunk's data only once.
             if n == 0 || heard != Heard::Data || !self.session.is_live() {
-                self.step(Input::Heard(heard));
+                self.step_at(Input::Heard(heard), now);
             }
         }
         let counters = &self.shared.counters;
@@ -185,7 +185,10 @@ impl Account {
 
     /// Gives the session an input and does what it asks for, and what comes of that.
     fn step(&mut self, input: Input) {
-        let now = self.clock.moment();
+        self.step_at(input, self.clock.moment());
+    }
+
+    fn step_at(&mut self, input: Input, now: Moment) {
         let mut next = Some(input);
         while let Some(input) = next.take() {
             if let Input::Lost(failure) = input {
@@ -289,6 +292,15 @@ impl Account {
         let mut event = Event::of_account(kind, id, account, connection, now.wall);
         event.link = Some(link);
         self.intake.event(&event);
+    }
+}
+
+impl Drop for Account {
+    /// Only a task that panicked ends live.
+    fn drop(&mut self) {
+        if self.session.is_live() {
+            self.shared.counters.live.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -244,7 +244,7 @@ fn new_artifacts() {
     let otp = Input::Artifact { generation: 2, status: ArtifactStatus::NeedsOtp };
     check(
         "that are not ready end the session",
-        live(vec![(10, otp, vec![Action::Close(Reason::AuthRefused), closed(Reason::AuthRefused), auth(ArtifactStatus::NeedsOtp)])]),
+        live(vec![(10, otp, vec![Action::Close(Reason::NewArtifact), closed(Reason::NewArtifact), auth(ArtifactStatus::NeedsOtp)])]),
         None,
     );
 }
