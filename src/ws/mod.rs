@@ -17,6 +17,13 @@ pub(crate) fn connect_frame(token: &str) -> String {
 /// The heartbeat's question; the platform answers with an `online` frame.
 pub(crate) const HEARTBEAT_FRAME: &str = r#"{"act":"get_onlines","ids":[]}"#;
 
+/// Whether a text of the platform says that the session material is at fault: "Wrong user" (it belongs to another account or was
+/// superseded), "Please refresh the page" (it is stale). Both were seen in public clients; looping on them can log the owner out.
+fn blames_artifact(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    text.contains("wrong user") || text.contains("refresh the page")
+}
+
 /// Why a connection failed, ended or was missing, as the short stable word that `connection.*` events carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {

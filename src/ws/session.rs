@@ -29,7 +29,7 @@
 
 use std::time::Duration;
 
-use super::{Failure, Reason, Verdict};
+use super::{Failure, Reason, Verdict, blames_artifact};
 use crate::config::IngestConfig;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::clock::Moment;
@@ -76,12 +76,20 @@ pub enum Heard {
     Connected,
     /// The answer to a heartbeat.
     Online,
-    /// An `error` frame with a code.
+    /// An `error` frame whose code says nothing that is known.
     Error,
-    /// An `error` frame that says whose fault it is: "Wrong user", "Please refresh the page".
+    /// An `error` frame that blames the session material.
     Refused,
     /// Anything else.
     Data,
+}
+
+impl Heard {
+    /// What an `error` frame with this value means.
+    #[must_use]
+    pub fn error(value: &str) -> Self {
+        if blames_artifact(value) { Self::Refused } else { Self::Error }
+    }
 }
 
 /// What a session wants done, in order.

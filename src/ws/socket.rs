@@ -26,7 +26,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketCon
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_with_config};
 use url::{Host, Url};
 
-use super::{Failure, Reason, Verdict};
+use super::{Failure, Reason, Verdict, blames_artifact};
 use crate::config::IngestConfig;
 use crate::schema::artifact::Artifact;
 
@@ -321,13 +321,12 @@ fn classify(error: &Error, phase: Phase) -> Failure {
 }
 
 /// What a close frame means. The platform documents no codes: 3000 and 3003 are the registered "unauthorized" and "forbidden", 1008 is
-/// the general "policy violation" and only a suspicion; the texts were seen in public clients.
+/// the general "policy violation" and only a suspicion.
 fn closed(close: Option<&CloseFrame>) -> Failure {
     let Some(close) = close else { return Failure::retry(Reason::ServerClosed) };
     let code = u16::from(close.code);
-    let says = |text: &str| close.reason.as_str().to_ascii_lowercase().contains(text);
     let base = match code {
-        _ if says("wrong user") || says("refresh the page") => Failure::refused(Reason::AuthRefused),
+        _ if blames_artifact(close.reason.as_str()) => Failure::refused(Reason::AuthRefused),
         3000 | 3003 => Failure::refused(Reason::AuthRefused),
         1008 => Failure { verdict: Verdict::Suspect, ..Failure::retry(Reason::ServerClosed) },
         _ => Failure::retry(Reason::ServerClosed),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use convpipe::config::IngestConfig;
-use convpipe::daemons::ingest::{self, Counters, Counts, FrameAt, Ingest, IngestError, Intake, Publish};
+use convpipe::daemons::ingest::{self, Change, Counters, Counts, FrameAt, Ingest, IngestError, Intake, Publish};
 use convpipe::runtime::shutdown::Shutdown;
 use convpipe::schema::artifact::{Artifact, ArtifactStatus};
 use convpipe::schema::envelope::Envelope;
@@ -86,12 +86,7 @@ fn say(envelope: &Envelope) -> String {
 /// A normalizer for frames that are a number: a message, or where it is negative a fan who types.
 fn translate(frame: &[u8], at: &FrameAt<'_>, intake: &mut Intake) {
     let text = String::from_utf8_lossy(frame);
-    for (prefix, heard) in [
-        (r#"{"connected""#, Heard::Connected),
-        (r#"{"online""#, Heard::Online),
-        (r#"{"error""#, Heard::Error),
-        ("Wrong user", Heard::Refused),
-    ] {
+    for (prefix, heard) in [(r#"{"connected""#, Heard::Connected), (r#"{"online""#, Heard::Online), (r#"{"error""#, Heard::error(&text))] {
         if text.starts_with(prefix) {
             return intake.control(heard);
         }
@@ -128,11 +123,19 @@ fn start(config: IngestConfig, artifacts: Vec<Artifact>) -> Running {
     let (artifacts, shutdown) = (Arc::new(Mutex::new(artifacts)), Shutdown::new());
     let (events, quarantine, counters) = (Topic::default(), Topic::default(), Arc::new(Counters::default()));
     let scanned = artifacts.clone();
+    let mut known: Vec<String> = Vec::new();
     let live = Arc::new(Mutex::new(Vec::new()));
     let went_live = live.clone();
     let ingest = Ingest {
         config,
-        scan: move || Ok::<_, Infallible>(scanned.lock().unwrap().clone()),
+        scan: move || {
+            let artifacts = scanned.lock().unwrap().clone();
+            let gone = known.iter().filter(|known| artifacts.iter().all(|artifact| artifact.account_id != **known));
+            let mut changes: Vec<Change> = gone.cloned().map(Change::Gone).collect();
+            known = artifacts.iter().map(|artifact| artifact.account_id.clone()).collect();
+            changes.extend(artifacts.into_iter().map(|artifact| Change::Present(Arc::new(artifact))));
+            Ok::<_, Infallible>(changes)
+        },
         scan_every: Duration::from_millis(5),
         translate,
         events: events.clone(),
@@ -335,7 +338,7 @@ async fn a_refusal_stops_the_account_until_a_new_artifact() {
     assert_eq!(running.counters.read().connects, 3);
 
     running.artifacts.lock().unwrap()[0] = artifact("1", 2, &url);
-    let _peer = accept(&mut peers, &[CONNECTED, "Wrong user"]).await;
+    let _peer = accept(&mut peers, &[CONNECTED, r#"{"error":"Wrong user"}"#]).await;
     let refused_twice = |said: &[String]| said.iter().filter(|said| *said == "account.auth_changed rejected").count() == 2;
     let said = running.events.wait("the second refusal", refused_twice).await;
     assert!(said.contains(&"connection.closed auth_refused".to_owned()), "{said:?}");

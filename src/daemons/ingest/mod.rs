@@ -10,7 +10,7 @@ mod counters;
 mod intake;
 mod publisher;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,8 +38,8 @@ pub type OnLive = Arc<dyn Fn(&str) + Send + Sync>;
 pub struct Ingest<P, S> {
     /// Limits and timers.
     pub config: IngestConfig,
-    /// All artifacts that can be read now. It may block; it is called on a thread for that. An account whose artifact is missing from the
-    /// answer is stopped; after an error all accounts go on as they are.
+    /// What changed among the artifacts since it was last called; at first, all there are. It may block; it is called on a thread for that.
+    /// An artifact that cannot be read is no change: its account goes on as it is, and so do all after an error.
     pub scan: S,
     /// How often `scan` is called.
     pub scan_every: Duration,
@@ -53,6 +53,15 @@ pub struct Ingest<P, S> {
     pub counters: Arc<Counters>,
     /// Told when an account goes live.
     pub on_live: Option<OnLive>,
+}
+
+/// What happened to an account's artifact.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// It is there, new or not.
+    Present(Arc<Artifact>),
+    /// It is gone: the account is stopped.
+    Gone(String),
 }
 
 /// Ingest did not end well.
@@ -80,7 +89,7 @@ pub enum IngestError {
 pub async fn run<P, S, E>(ingest: Ingest<P, S>, shutdown: Shutdown) -> Result<Counts, IngestError>
 where
     P: Publish,
-    S: FnMut() -> Result<Vec<Artifact>, E> + Send + 'static,
+    S: FnMut() -> Result<Vec<Change>, E> + Send + 'static,
     E: fmt::Display + Send + 'static,
 {
     let Ingest { config, scan, scan_every, translate, events, quarantine, counters, on_live } = ingest;
@@ -111,8 +120,8 @@ where
             () = shutdown.requested() => break,
             Some(ended) = accounts.tasks.join_next_with_id() => accounts.forget(&ended),
             _ = publisher.join_next() => return Err(IngestError::Broken("publisher")),
-            artifacts = scans.recv() => match artifacts {
-                Some(artifacts) => accounts.set(artifacts),
+            changes = scans.recv() => match changes {
+                Some(changes) => accounts.apply(changes),
                 None => return Err(IngestError::Broken("scanner")),
             },
             _ = reports.tick() => {
@@ -146,22 +155,22 @@ where
     }
 }
 
-/// Calls `scan` again and again and hands on what it finds.
-async fn scan_on<S, E>(mut scan: S, every: Duration, found: mpsc::Sender<Vec<Artifact>>)
+/// Calls `scan` again and again and hands on what it finds, also where that is nothing.
+async fn scan_on<S, E>(mut scan: S, every: Duration, found: mpsc::Sender<Vec<Change>>)
 where
-    S: FnMut() -> Result<Vec<Artifact>, E> + Send + 'static,
+    S: FnMut() -> Result<Vec<Change>, E> + Send + 'static,
     E: fmt::Display + Send + 'static,
 {
     loop {
         let scanned = tokio::task::spawn_blocking(move || {
-            let artifacts = scan();
-            (scan, artifacts)
+            let changes = scan();
+            (scan, changes)
         });
-        let Ok((again, artifacts)) = scanned.await else { return };
+        let Ok((again, changes)) = scanned.await else { return };
         scan = again;
-        match artifacts {
-            Ok(artifacts) => {
-                if found.send(artifacts).await.is_err() {
+        match changes {
+            Ok(changes) => {
+                if found.send(changes).await.is_err() {
                     return;
                 }
             }
@@ -171,14 +180,13 @@ where
     }
 }
 
-/// The accounts that run.
+/// The accounts: those that have an artifact, and those that run.
 struct Accounts {
     shared: Shared,
     shutdown: Shutdown,
-    tasks: JoinSet<()>,
+    artifacts: HashMap<String, Arc<Artifact>>,
     running: HashMap<String, Running>,
-    /// How many there were at the last scan; reported when it changes.
-    count: Option<usize>,
+    tasks: JoinSet<()>,
 }
 
 struct Running {
@@ -189,48 +197,43 @@ struct Running {
 
 impl Accounts {
     fn new(shared: Shared, shutdown: Shutdown) -> Self {
-        Self { shared, shutdown, tasks: JoinSet::new(), running: HashMap::new(), count: None }
+        Self { shared, shutdown, artifacts: HashMap::new(), running: HashMap::new(), tasks: JoinSet::new() }
     }
 
-    /// Starts what is new, tells what changed, stops what is gone.
-    fn set(&mut self, artifacts: Vec<Artifact>) {
-        if self.count != Some(artifacts.len()) {
-            self.count = Some(artifacts.len());
-            tracing::info!(accounts = artifacts.len(), "artifacts found");
-        }
-        let present: HashSet<String> = artifacts.iter().map(|artifact| artifact.account_id.clone()).collect();
-        for (account, running) in &mut self.running {
-            if !present.contains(account) {
-                running.artifact = None;
-            }
-        }
-        for artifact in artifacts {
-            let Some(running) = self.running.get(&artifact.account_id) else {
-                self.start(artifact);
-                continue;
-            };
-            // One whose old task is still closing starts with a later scan.
-            if let Some(sender) = &running.artifact {
-                sender.send_if_modified(|current| {
-                    let changed = (current.generation, current.status) != (artifact.generation, artifact.status);
-                    if changed {
-                        *current = Arc::new(artifact);
+    /// Tells what changed, stops what is gone, starts what does not run: new accounts, those whose artifact came back before their old
+    /// task had ended, and those whose task panicked.
+    fn apply(&mut self, changes: Vec<Change>) {
+        let before = self.artifacts.len();
+        for change in changes {
+            match change {
+                Change::Present(artifact) => {
+                    let running = self.running.get(&artifact.account_id).and_then(|running| running.artifact.as_ref());
+                    if let Some(sender) = running {
+                        sender.send_replace(artifact.clone());
                     }
-                    changed
-                });
+                    self.artifacts.insert(artifact.account_id.clone(), artifact);
+                }
+                Change::Gone(account) => {
+                    self.artifacts.remove(&account);
+                    if let Some(running) = self.running.get_mut(&account) {
+                        running.artifact = None;
+                    }
+                }
+            }
+        }
+        if self.artifacts.len() != before {
+            tracing::info!(accounts = self.artifacts.len(), "accounts");
+        }
+        for (name, artifact) in &self.artifacts {
+            if !self.running.contains_key(name) {
+                let (sender, receiver) = watch::channel(artifact.clone());
+                let task = self.tasks.spawn(Account::new(self.shared.clone(), receiver).run(self.shutdown.clone()));
+                self.running.insert(name.clone(), Running { task, artifact: Some(sender) });
             }
         }
     }
 
-    fn start(&mut self, artifact: Artifact) {
-        let name = artifact.account_id.clone();
-        let (sender, receiver) = watch::channel(Arc::new(artifact));
-        let account = Account::new(self.shared.clone(), receiver);
-        let task = self.tasks.spawn(account.run(self.shutdown.clone()));
-        self.running.insert(name, Running { task, artifact: Some(sender) });
-    }
-
-    /// An account's task ended: because its artifact is gone, or because of a bug; then the next scan starts it again.
+    /// An account's task ended: because its artifact is gone, or because of a bug.
     fn forget(&mut self, ended: &Result<(tokio::task::Id, ()), tokio::task::JoinError>) {
         let id = match ended {
             Ok((id, ())) => *id,

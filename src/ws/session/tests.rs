@@ -200,6 +200,15 @@ fn losses_and_their_reasons() {
 }
 
 #[test]
+fn error_frames_that_blame_the_artifact() {
+    for (value, expected) in
+        [("1", Heard::Error), ("", Heard::Error), ("Wrong user", Heard::Refused), ("Please refresh the page.", Heard::Refused)]
+    {
+        assert_eq!(Heard::error(value), expected, "{value:?}");
+    }
+}
+
+#[test]
 fn refusals_do_not_loop() {
     let rejected = auth(ArtifactStatus::Rejected);
     check("at the handshake", vec![(0, READY, vec![Action::Connect]), (1, REFUSED, vec![rejected]), (2, Input::Tick, vec![])], None);
