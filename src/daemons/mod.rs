@@ -1,1 +1,3 @@
-//! Placeholder until the room is built.
+//! The long-running compositions.
+
+pub mod ingest;

@@ -1,1 +1,6 @@
-//! Placeholder until the room is built.
+//! What every long-running part stands on: the clock, the stop signal, waiting after failures, logs.
+
+pub mod backoff;
+pub mod clock;
+pub mod shutdown;
+pub mod telemetry;

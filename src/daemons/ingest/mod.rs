@@ -1,0 +1,248 @@
+//! Ingest: the accounts' sockets in, events on the bus out.
+//!
+//! Composes the session and socket of [`crate::ws`] with the normalizer and the bus: one task an account, one buffer, one publisher. Owns no
+//! conversation state, and nothing behind the bus can stall a socket. Invariants: an event is counted as published only when the bus has
+//! confirmed it; every hole in what was read is a `connection.gap`; a stop ends in an empty buffer or says what was left in it.
+
+mod account;
+mod buffer;
+mod counters;
+mod intake;
+mod publisher;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{MissedTickBehavior, interval, timeout_at};
+
+use self::account::{Account, Shared};
+use self::buffer::Buffer;
+pub use self::counters::{Counters, Counts};
+pub use self::intake::{FrameAt, Intake, Translate};
+pub use self::publisher::Publish;
+use crate::config::IngestConfig;
+use crate::runtime::shutdown::Shutdown;
+use crate::schema::artifact::Artifact;
+
+/// How often the counters are logged, if they changed.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
+
+/// Called with an account's id whenever it goes live.
+pub type OnLive = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// What ingest is composed of.
+pub struct Ingest<P, S> {
+    /// Limits and timers.
+    pub config: IngestConfig,
+    /// What changed among the artifacts since it was last called; at first, all there are. It may block; it is called on a thread for that.
+    /// An artifact that cannot be read is no change: its account goes on as it is, and so do all after an error.
+    pub scan: S,
+    /// How often `scan` is called.
+    pub scan_every: Duration,
+    /// The normalizer.
+    pub translate: Translate,
+    /// The topic of the events.
+    pub events: P,
+    /// The topic of what could not be read.
+    pub quarantine: P,
+    /// The running numbers, for whoever wants to look at them.
+    pub counters: Arc<Counters>,
+    /// Told when an account goes live.
+    pub on_live: Option<OnLive>,
+}
+
+/// What happened to an account's artifact.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// It is there, new or not.
+    Present(Arc<Artifact>),
+    /// It is gone: the account is stopped.
+    Gone(String),
+}
+
+/// Ingest did not end well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IngestError {
+    /// The time for draining ended first.
+    #[error("stopped with {messages} messages ({bytes} bytes) that the bus had not confirmed within {after_s} s; they are lost")]
+    Undrained {
+        /// Messages that were left in the buffer; those on their way are counted in `bytes` alone.
+        messages: usize,
+        /// Bytes that were left, those on their way included.
+        bytes: usize,
+        /// The time they had, seconds.
+        after_s: u64,
+    },
+    /// A part of ingest ended that never ends: a bug, which its panic message describes.
+    #[error("the {0} of ingest ended unexpectedly; this is a bug, see the panic message above")]
+    Broken(&'static str),
+}
+
+/// Runs until a stop is asked for; then closes the sockets and publishes what was read, within `drain_timeout_s`.
+///
+/// # Errors
+/// [`IngestError::Undrained`] where that time was not enough; [`IngestError::Broken`] where a part of ingest panicked.
+pub async fn run<P, S, E>(ingest: Ingest<P, S>, shutdown: Shutdown) -> Result<Counts, IngestError>
+where
+    P: Publish,
+    S: FnMut() -> Result<Vec<Change>, E> + Send + 'static,
+    E: fmt::Display + Send + 'static,
+{
+    let Ingest { config, scan, scan_every, translate, events, quarantine, counters, on_live } = ingest;
+    let buffer = Buffer::new(config.buffer_max_bytes, counters.clone());
+    let shared = Shared {
+        timing: (&config).into(),
+        limits: (&config).into(),
+        raw: config.raw,
+        depth_max: config.depth_max,
+        translate,
+        buffer: buffer.clone(),
+        counters: counters.clone(),
+        on_live,
+    };
+    let mut publisher = JoinSet::new();
+    publisher.spawn(publisher::run(buffer.clone(), events, quarantine, config.publish_batch_max, counters.clone()));
+    let (found, mut scans) = mpsc::channel(1);
+    let mut scanner = JoinSet::new();
+    scanner.spawn(scan_on(scan, scan_every, found));
+
+    let mut accounts = Accounts::new(shared, shutdown.clone());
+    let mut reports = interval(REPORT_EVERY);
+    reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut reported = Counts::default();
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => break,
+            Some(ended) = accounts.tasks.join_next_with_id() => accounts.forget(&ended),
+            _ = publisher.join_next() => return Err(IngestError::Broken("publisher")),
+            changes = scans.recv() => match changes {
+                Some(changes) => accounts.apply(changes),
+                None => return Err(IngestError::Broken("scanner")),
+            },
+            _ = reports.tick() => {
+                let counts = counters.read();
+                if counts != reported {
+                    reported = counts;
+                    counts.log("ingest");
+                }
+            }
+        }
+    }
+
+    let grace = Duration::from_secs(config.drain_timeout_s);
+    // A stop was asked for, so there is a deadline.
+    let deadline = shutdown.deadline(grace).unwrap_or_else(tokio::time::Instant::now);
+    let drained = timeout_at(deadline, async {
+        while accounts.tasks.join_next().await.is_some() {}
+        buffer.close();
+        publisher.join_next().await
+    })
+    .await;
+    let counts = counters.read();
+    counts.log("ingest stopped");
+    match drained {
+        Ok(Some(Ok(()))) => Ok(counts),
+        Ok(_) => Err(IngestError::Broken("publisher")),
+        Err(_) => {
+            let (messages, bytes) = buffer.depth();
+            Err(IngestError::Undrained { messages, bytes, after_s: config.drain_timeout_s })
+        }
+    }
+}
+
+/// Calls `scan` again and again and hands on what it finds, also where that is nothing.
+async fn scan_on<S, E>(mut scan: S, every: Duration, found: mpsc::Sender<Vec<Change>>)
+where
+    S: FnMut() -> Result<Vec<Change>, E> + Send + 'static,
+    E: fmt::Display + Send + 'static,
+{
+    loop {
+        let scanned = tokio::task::spawn_blocking(move || {
+            let changes = scan();
+            (scan, changes)
+        });
+        let Ok((again, changes)) = scanned.await else { return };
+        scan = again;
+        match changes {
+            Ok(changes) => {
+                if found.send(changes).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the artifacts cannot be read; the accounts go on as they are"),
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// The accounts: those that have an artifact, and those that run.
+struct Accounts {
+    shared: Shared,
+    shutdown: Shutdown,
+    artifacts: HashMap<String, Arc<Artifact>>,
+    running: HashMap<String, Running>,
+    tasks: JoinSet<()>,
+}
+
+struct Running {
+    task: AbortHandle,
+    /// `None` once the artifact is gone: the task is closing its socket.
+    artifact: Option<watch::Sender<Arc<Artifact>>>,
+}
+
+impl Accounts {
+    fn new(shared: Shared, shutdown: Shutdown) -> Self {
+        Self { shared, shutdown, artifacts: HashMap::new(), running: HashMap::new(), tasks: JoinSet::new() }
+    }
+
+    /// Tells what changed, stops what is gone, starts what does not run: new accounts, those whose artifact came back before their old
+    /// task had ended, and those whose task panicked.
+    fn apply(&mut self, changes: Vec<Change>) {
+        let before = self.artifacts.len();
+        for change in changes {
+            match change {
+                Change::Present(artifact) => {
+                    let running = self.running.get(&artifact.account_id).and_then(|running| running.artifact.as_ref());
+                    if let Some(sender) = running {
+                        sender.send_replace(artifact.clone());
+                    }
+                    self.artifacts.insert(artifact.account_id.clone(), artifact);
+                }
+                Change::Gone(account) => {
+                    self.artifacts.remove(&account);
+                    if let Some(running) = self.running.get_mut(&account) {
+                        running.artifact = None;
+                    }
+                }
+            }
+        }
+        if self.artifacts.len() != before {
+            tracing::info!(accounts = self.artifacts.len(), "accounts");
+        }
+        for (name, artifact) in &self.artifacts {
+            if !self.running.contains_key(name) {
+                let (sender, receiver) = watch::channel(artifact.clone());
+                let task = self.tasks.spawn(Account::new(self.shared.clone(), receiver).run(self.shutdown.clone()));
+                self.running.insert(name.clone(), Running { task, artifact: Some(sender) });
+            }
+        }
+    }
+
+    /// An account's task ended: because its artifact is gone, or because of a bug.
+    fn forget(&mut self, ended: &Result<(tokio::task::Id, ()), tokio::task::JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => *id,
+            Err(error) => error.id(),
+        };
+        let Some(name) = self.running.iter().find(|(_, running)| running.task.id() == id).map(|(name, _)| name.clone()) else { return };
+        self.running.remove(&name);
+        if ended.is_err() {
+            tracing::error!(account = name, "the account's task panicked; it is started again");
+        }
+    }
+}

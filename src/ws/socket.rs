@@ -1,0 +1,424 @@
+//! The client's socket: opens it with a cap on each step, reads frames in chunks, and says what an error means.
+//!
+//! Owns: TCP, TLS, the WebSocket handshake, the limits on what a peer may send, and the one table of errors ([`classify`]). Does not own:
+//! when to connect and what to send (that is [`super::session`]). Invariant: nothing here, errors and `Debug` included, prints a URL's
+//! path or query, a header, a token or the peer's text.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Sink, SinkExt as _, Stream};
+use rustls::pki_types::ServerName;
+use secrecy::ExposeSecret as _;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
+use tokio_tungstenite::tungstenite::handshake::client::Request;
+use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, header};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_with_config};
+use url::{Host, Url};
+
+use super::{Failure, Reason, Verdict, blames_artifact};
+use crate::config::IngestConfig;
+use crate::schema::artifact::Artifact;
+
+/// Most frames, and about most bytes, of one chunk: enough to share out the cost of a wake-up, few enough to look at timers often.
+const CHUNK_FRAMES_MAX: usize = 512;
+const CHUNK_BYTES_MAX: usize = 256 << 10;
+/// One read from the system takes up to this much.
+const READ_BUFFER: usize = 64 << 10;
+/// All that we ever send are a token and heartbeats; a peer that lets this fill does not read.
+const WRITE_BUFFER_MAX: usize = 64 << 10;
+
+/// What a connection may take: time for each step of its making, and bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    step: Duration,
+    message_max: usize,
+    frame_max: usize,
+}
+
+impl From<&IngestConfig> for Limits {
+    fn from(config: &IngestConfig) -> Self {
+        Self {
+            step: Duration::from_millis(config.connect_timeout_ms),
+            message_max: config.message_max_bytes,
+            frame_max: config.frame_max_bytes,
+        }
+    }
+}
+
+/// Where a socket leads, as far as it may be shown: scheme, host and port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    tls: bool,
+    host: Host<String>,
+    port: u16,
+}
+
+impl Endpoint {
+    /// The endpoint of an artifact.
+    ///
+    /// # Errors
+    /// [`Reason::Artifact`] where its `ws_url` is none, or is `ws://` to anything but loopback: a token never travels in the clear.
+    pub fn of(artifact: &Artifact) -> Result<Self, Failure> {
+        let refused = Failure::refused(Reason::Artifact);
+        let url = Url::parse(artifact.ws_url.expose_secret()).map_err(|_| refused)?;
+        let host = url.host().ok_or(refused)?.to_owned();
+        let port = url.port_or_known_default().ok_or(refused)?;
+        let loopback = match &host {
+            Host::Domain(name) => name == "localhost",
+            Host::Ipv4(ip) => ip.is_loopback(),
+            Host::Ipv6(ip) => ip.is_loopback(),
+        };
+        match url.scheme() {
+            "wss" => Ok(Self { tls: true, host, port }),
+            "ws" if loopback => Ok(Self { tls: false, host, port }),
+            _ => Err(refused),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}:{}", if self.tls { "wss" } else { "ws" }, self.host, self.port)
+    }
+}
+
+/// An open WebSocket.
+pub struct Socket {
+    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// Something was sent that the system has not taken yet.
+    unflushed: bool,
+    /// The end, found behind frames that were handed out first.
+    ended: Option<Failure>,
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket").field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
+/// Opens the artifact's socket. TCP, TLS and the WebSocket handshake may each take the configured time.
+///
+/// # Errors
+/// [`Failure`], as [`classify`] has it.
+pub async fn connect(artifact: &Artifact, limits: Limits) -> Result<Socket, Failure> {
+    let endpoint = Endpoint::of(artifact)?;
+    let request = request(artifact)?;
+
+    let tcp = capped(limits.step, Reason::Connect, tcp(&endpoint)).await?;
+    let stream = if endpoint.tls {
+        let name = match &endpoint.host {
+            Host::Domain(name) => ServerName::try_from(name.clone()).map_err(|_| Failure::refused(Reason::Artifact))?,
+            Host::Ipv4(ip) => ServerName::from(IpAddr::from(*ip)),
+            Host::Ipv6(ip) => ServerName::from(IpAddr::from(*ip)),
+        };
+        let connector = tokio_rustls::TlsConnector::from(tls_config()?);
+        let tls = async { connector.connect(name, tcp).await.map_err(|_| Failure::retry(Reason::Tls)) };
+        MaybeTlsStream::Rustls(capped(limits.step, Reason::Tls, tls).await?)
+    } else {
+        MaybeTlsStream::Plain(tcp)
+    };
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_write_buffer_size(WRITE_BUFFER_MAX)
+        .max_message_size(Some(limits.message_max))
+        .max_frame_size(Some(limits.frame_max));
+    let handshake =
+        async { client_async_with_config(request, stream, Some(config)).await.map_err(|error| classify(&error, Phase::Handshake)) };
+    // Boxed: the handshake's future is large and would be part of every session's.
+    let (stream, _response) = capped(limits.step, Reason::Handshake, Box::pin(handshake)).await?;
+    Ok(Socket { stream, unflushed: false, ended: None })
+}
+
+async fn capped<T>(cap: Duration, reason: Reason, step: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    timeout(cap, step).await.unwrap_or(Err(Failure::retry(reason)))
+}
+
+async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, Failure> {
+    let failed = Failure::retry(Reason::Connect);
+    let connected = match &endpoint.host {
+        Host::Domain(name) => TcpStream::connect((name.as_str(), endpoint.port)).await,
+        Host::Ipv4(ip) => TcpStream::connect((*ip, endpoint.port)).await,
+        Host::Ipv6(ip) => TcpStream::connect((*ip, endpoint.port)).await,
+    };
+    let tcp = connected.map_err(|_| failed)?;
+    // `localhost` is a name, and a resolver may lie.
+    if !endpoint.tls && !tcp.peer_addr().is_ok_and(|peer| peer.ip().is_loopback()) {
+        return Err(Failure::refused(Reason::Artifact));
+    }
+    tcp.set_nodelay(true).map_err(|_| failed)?;
+    Ok(tcp)
+}
+
+/// Our own config: it names its crypto provider, so it does not depend on what else is compiled in.
+fn tls_config() -> Result<Arc<rustls::ClientConfig>, Failure> {
+    static CONFIG: LazyLock<Option<Arc<rustls::ClientConfig>>> = LazyLock::new(|| {
+        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().ok()?;
+        Some(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+    });
+    CONFIG.clone().ok_or(Failure::retry(Reason::Tls))
+}
+
+/// The handshake's request. Headers of the artifact cannot replace those that make it a WebSocket handshake to this host.
+fn request(artifact: &Artifact) -> Result<Request, Failure> {
+    let refused = Failure::refused(Reason::Artifact);
+    let mut request = artifact.ws_url.expose_secret().into_client_request().map_err(|_| refused)?;
+    let named = [(header::ORIGIN, &artifact.origin), (header::USER_AGENT, &artifact.user_agent)];
+    for (name, value) in named {
+        if let Some(value) = value {
+            request.headers_mut().insert(name, HeaderValue::from_str(value).map_err(|_| refused)?);
+        }
+    }
+    for (name, value) in &artifact.headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| refused)?;
+        let ours = [header::HOST, header::CONNECTION, header::UPGRADE].contains(&name) || name.as_str().starts_with("sec-websocket-");
+        if ours {
+            return Err(refused);
+        }
+        let mut value = HeaderValue::from_str(value.expose_secret()).map_err(|_| refused)?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(name, value);
+    }
+    Ok(request)
+}
+
+impl Socket {
+    /// Queues a text frame. Never waits: [`Socket::read_chunk`] and [`Socket::flush`] see to it that it goes out.
+    ///
+    /// # Errors
+    /// [`Failure`] where the connection is broken, or the peer has not read what was sent before.
+    pub fn send(&mut self, text: impl Into<String>) -> Result<(), Failure> {
+        self.unflushed = true;
+        Pin::new(&mut self.stream).start_send(Message::text(text.into())).map_err(|error| classify(&error, Phase::Open))
+    }
+
+    /// Waits for at least one frame and appends all that are there to `frames`: text and binary payloads, as they came. Sends what is
+    /// queued, pongs included. Cancel-safe: a frame is either still in the socket or in `frames`.
+    ///
+    /// # Errors
+    /// [`Failure`] where the connection has ended; every frame before its end was handed out first.
+    pub async fn read_chunk(&mut self, frames: &mut Vec<Bytes>) -> Result<(), Failure> {
+        poll_fn(|context| self.poll_chunk(context, frames)).await
+    }
+
+    fn poll_chunk(&mut self, context: &mut Context<'_>, frames: &mut Vec<Bytes>) -> Poll<Result<(), Failure>> {
+        if let Some(failure) = self.ended {
+            return Poll::Ready(Err(failure));
+        }
+        if let Poll::Ready(Err(failure)) = self.poll_flush(context) {
+            return Poll::Ready(Err(self.end(failure)));
+        }
+        let (before, mut bytes) = (frames.len(), 0);
+        while frames.len() - before < CHUNK_FRAMES_MAX && bytes < CHUNK_BYTES_MAX {
+            let payload: Bytes = match Pin::new(&mut self.stream).poll_next(context) {
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(Message::Text(text)))) => text.into(),
+                Poll::Ready(Some(Ok(Message::Binary(bytes)))) => bytes,
+                Poll::Ready(Some(Ok(Message::Close(close)))) => {
+                    self.end(closed(close.as_ref()));
+                    break;
+                }
+                // The library answers pings by itself; the answer goes out with the next read or flush.
+                Poll::Ready(Some(Ok(Message::Ping(_)))) => {
+                    self.unflushed = true;
+                    continue;
+                }
+                Poll::Ready(Some(Ok(Message::Pong(_) | Message::Frame(_)))) => continue,
+                Poll::Ready(Some(Err(error))) => {
+                    self.end(classify(&error, Phase::Open));
+                    break;
+                }
+                Poll::Ready(None) => {
+                    self.end(Failure::retry(Reason::Reset));
+                    break;
+                }
+            };
+            bytes += payload.len();
+            frames.push(payload);
+        }
+        if self.ended.is_none()
+            && let Poll::Ready(Err(failure)) = self.poll_flush(context)
+        {
+            self.end(failure);
+        }
+        match self.ended {
+            _ if frames.len() > before => Poll::Ready(Ok(())),
+            Some(failure) => Poll::Ready(Err(failure)),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Sends what is queued and reads nothing; then waits for ever. For the time in which nobody takes frames. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Failure`] where the connection turns out to be broken.
+    pub async fn flush(&mut self) -> Result<std::convert::Infallible, Failure> {
+        poll_fn(|context| self.poll_flush(context)).await?;
+        std::future::pending().await
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        if !self.unflushed {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = Pin::new(&mut self.stream).poll_flush(context).map_err(|error| classify(&error, Phase::Open));
+        if flushed.is_ready() {
+            self.unflushed = false;
+        }
+        flushed
+    }
+
+    fn end(&mut self, failure: Failure) -> Failure {
+        *self.ended.get_or_insert(failure)
+    }
+
+    /// Sends a close frame and waits for the system to take it, at most `cap`; the socket is gone either way.
+    pub async fn close(mut self, cap: Duration) {
+        let _ = timeout(cap, self.stream.send(Message::Close(None))).await;
+    }
+}
+
+/// How far a connection had come when an error hit it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Handshake,
+    Open,
+}
+
+/// The one table of what an error of the WebSocket library means.
+fn classify(error: &Error, phase: Phase) -> Failure {
+    let retry = Failure::retry;
+    match error {
+        Error::Http(response) => {
+            let status = response.status().as_u16();
+            let base = if matches!(status, 401 | 403) { Failure::refused(Reason::AuthRefused) } else { retry(Reason::Handshake) };
+            Failure { close_code: Some(status), ..base }
+        }
+        _ if phase == Phase::Handshake => retry(Reason::Handshake),
+        Error::Capacity(CapacityError::MessageTooLong { size, .. }) => Failure { oversize: Some(*size), ..retry(Reason::TooLarge) },
+        Error::Capacity(CapacityError::TooManyHeaders) => retry(Reason::TooLarge),
+        Error::Protocol(tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => retry(Reason::Reset),
+        Error::Protocol(_) | Error::Utf8(_) | Error::AttackAttempt => retry(Reason::Protocol),
+        Error::WriteBufferFull(_) => retry(Reason::Heartbeat),
+        Error::ConnectionClosed | Error::AlreadyClosed | Error::Io(_) | Error::Tls(_) | Error::Url(_) | Error::HttpFormat(_) => {
+            retry(Reason::Reset)
+        }
+    }
+}
+
+/// What a close frame means. The platform documents no codes: 3000 and 3003 are the registered "unauthorized" and "forbidden", 1008 is
+/// the general "policy violation" and only a suspicion.
+fn closed(close: Option<&CloseFrame>) -> Failure {
+    let Some(close) = close else { return Failure::retry(Reason::ServerClosed) };
+    let code = u16::from(close.code);
+    let base = match code {
+        _ if blames_artifact(close.reason.as_str()) => Failure::refused(Reason::AuthRefused),
+        3000 | 3003 => Failure::refused(Reason::AuthRefused),
+        1008 => Failure { verdict: Verdict::Suspect, ..Failure::retry(Reason::ServerClosed) },
+        _ => Failure::retry(Reason::ServerClosed),
+    };
+    Failure { close_code: Some(code), ..base }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio_tungstenite::tungstenite::error::ProtocolError;
+    use tokio_tungstenite::tungstenite::http::Response;
+
+    fn artifact(url: &str, headers: &str) -> Artifact {
+        let json = format!(
+            r#"{{"schema":"convpipe.artifact.v1","account_id":"1","generation":1,"platform":"onlyfans","ws_url":"{url}","token":"t",
+            "origin":"https://example.com","user_agent":"Agent/1","headers":{headers},"status":"ready"}}"#
+        );
+        serde_json::from_str(&json).unwrap()
+    }
+
+    #[test]
+    fn endpoints_show_no_secret_and_no_token_travels_in_the_clear() {
+        for (url, expected) in [
+            ("wss://ws2.example.com/ws3/30?key=canary", Some("wss://ws2.example.com:443")),
+            ("wss://user:canary@example.com:8443/", Some("wss://example.com:8443")),
+            ("ws://127.0.0.1:9/canary", Some("ws://127.0.0.1:9")),
+            ("ws://[::1]:9/", Some("ws://[::1]:9")),
+            ("ws://localhost/", Some("ws://localhost:80")),
+            ("ws://example.com/", None),
+            ("ws://10.0.0.1/", None),
+            ("ws://localhost.example.com/", None),
+            ("https://example.com/", None),
+            ("wss://", None),
+            ("canary", None),
+        ] {
+            let endpoint = Endpoint::of(&artifact(url, "{}"));
+            assert_eq!(endpoint.as_ref().ok().map(ToString::to_string).as_deref(), expected, "{url}");
+            assert!(!format!("{endpoint:?}").contains("canary"), "{url}");
+        }
+    }
+
+    #[test]
+    fn headers_of_the_artifact_do_not_change_the_handshake() {
+        let request = |headers| request(&artifact("wss://example.com/x?y", headers));
+        let sent = request(r#"{"x-bc":"canary"}"#).unwrap();
+        assert_eq!(sent.headers()["origin"], "https://example.com");
+        assert_eq!(sent.headers()["user-agent"], "Agent/1");
+        assert_eq!(sent.headers()["x-bc"], "canary");
+        assert!(!format!("{sent:?}").contains("canary"));
+        for headers in [r#"{"Host":"a"}"#, r#"{"Sec-WebSocket-Key":"a"}"#, r#"{"upgrade":"a"}"#, r#"{"a b":"c"}"#, r#"{"a":"b\r\nc: d"}"#] {
+            assert_eq!(request(headers).unwrap_err().reason, Reason::Artifact, "{headers}");
+        }
+    }
+
+    #[test]
+    fn errors_are_classified() {
+        let http = |status: u16| Error::Http(Box::new(Response::builder().status(status).body(None).unwrap()));
+        let too_long = CapacityError::MessageTooLong { size: 9, max_size: 1 };
+        for (error, phase, reason, verdict) in [
+            (http(401), Phase::Handshake, Reason::AuthRefused, Verdict::Refused),
+            (http(403), Phase::Handshake, Reason::AuthRefused, Verdict::Refused),
+            (http(503), Phase::Handshake, Reason::Handshake, Verdict::Retry),
+            (http(302), Phase::Handshake, Reason::Handshake, Verdict::Retry),
+            (Error::ConnectionClosed, Phase::Handshake, Reason::Handshake, Verdict::Retry),
+            (Error::Capacity(too_long), Phase::Open, Reason::TooLarge, Verdict::Retry),
+            (Error::Utf8("canary".into()), Phase::Open, Reason::Protocol, Verdict::Retry),
+            (Error::Protocol(ProtocolError::MaskedFrameFromServer), Phase::Open, Reason::Protocol, Verdict::Retry),
+            (Error::Protocol(ProtocolError::ResetWithoutClosingHandshake), Phase::Open, Reason::Reset, Verdict::Retry),
+            (Error::Io(std::io::ErrorKind::ConnectionReset.into()), Phase::Open, Reason::Reset, Verdict::Retry),
+        ] {
+            let failure = classify(&error, phase);
+            assert_eq!((failure.reason, failure.verdict), (reason, verdict), "{error:?}");
+            assert!(!format!("{failure} {failure:?}").contains("canary"));
+        }
+    }
+
+    #[test]
+    fn close_codes_are_classified() {
+        for (code, text, verdict) in [
+            (1000, "", Verdict::Retry),
+            (1001, "", Verdict::Retry),
+            (1008, "", Verdict::Suspect),
+            (1012, "", Verdict::Retry),
+            (3000, "", Verdict::Refused),
+            (3003, "", Verdict::Refused),
+            (4999, "", Verdict::Retry),
+            (1000, "Wrong user", Verdict::Refused),
+            (4000, "Please refresh the page", Verdict::Refused),
+        ] {
+            let failure = closed(Some(&CloseFrame { code: code.into(), reason: text.into() }));
+            assert_eq!((failure.verdict, failure.close_code), (verdict, Some(code)), "{code} {text}");
+        }
+    }
+}
