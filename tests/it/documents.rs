@@ -1,10 +1,11 @@
-//! The contract of the document store, run on every engine, and what only the embedded engine has: a file.
+//! The contract of the document store, run on every engine; [`file`] has what only the embedded engine has.
 
-use std::path::PathBuf;
+mod file;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use convpipe::config::EmbeddedDocumentsConfig;
-use convpipe::documents::{Access, Documents, DocumentsError, HistoryCursor, HistoryPage, StoredSummary};
+use convpipe::documents::{Access, Documents, HistoryCursor, HistoryPage, StoredSummary};
 use convpipe::schema::document::{FanSummary, MessageDocument};
 use convpipe::schema::event::Direction;
 use convpipe::schema::time::Millis;
@@ -430,124 +431,6 @@ fn model(parts: &[Part]) -> Vec<MessageDocument> {
     }
     messages.sort_by_key(|message| std::cmp::Reverse((message.sent_at, message.message_id.raw().to_owned())));
     messages
-}
-
-// What only the embedded engine has.
-
-#[tokio::test]
-async fn folder_and_file_are_the_owners_alone() {
-    use std::os::unix::fs::PermissionsExt;
-    let fresh = Fresh::embedded();
-    let documents = fresh.open().await;
-    documents.write(vec![write("f", 0)]).await.unwrap();
-    let mode = |path: PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(fresh.dir.path().join("store")), 0o700);
-    for suffix in ["", "-wal", "-shm"] {
-        assert_eq!(mode(fresh.dir.path().join(format!("store/documents.db{suffix}"))), 0o600, "{suffix}");
-    }
-}
-
-#[tokio::test]
-async fn what_was_written_survives_a_kill() {
-    let fresh = Fresh::embedded();
-    let documents = fresh.open().await;
-    documents.write(vec![SummaryWrite { messages: vec![message("m", 1, "x")], ..write("f", 0) }]).await.unwrap();
-    // The files as they lie while the store is open are what a killed process leaves behind.
-    let left = Fresh::embedded();
-    std::fs::create_dir(left.dir.path().join("store")).unwrap();
-    for name in ["documents.db", "documents.db-wal"] {
-        std::fs::copy(fresh.dir.path().join("store").join(name), left.dir.path().join("store").join(name)).unwrap();
-    }
-    let readers = [Access::ReadOnly, Access::ReadWrite];
-    for access in readers {
-        let reopened = Documents::embedded(&left.config, access).await.unwrap();
-        assert_eq!(ids(&history(&reopened, "f").await), ["m"], "{access:?}");
-    }
-}
-
-#[tokio::test]
-async fn files_that_cannot_be_used_are_refused_with_a_reason() {
-    use std::os::unix::fs::PermissionsExt;
-    type Check = fn(&DocumentsError) -> bool;
-    // Each row: what lies at the path, how it is opened, the error, and what its text has to say.
-    let sqlite = |sql: &'static str| move |path: &PathBuf| rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
-    let rows: Vec<(&str, Box<dyn Fn(&PathBuf)>, Access, Check, &str)> = vec![
-        ("nothing", Box::new(|_| ()), Access::ReadOnly, |e| matches!(e, DocumentsError::Missing { .. }), "does not exist yet"),
-        (
-            "empty",
-            Box::new(|p| std::fs::write(p, "").unwrap()),
-            Access::ReadOnly,
-            |e| matches!(e, DocumentsError::Missing { .. }),
-            "snapshot",
-        ),
-        (
-            "text",
-            Box::new(|p| std::fs::write(p, "no database ".repeat(99)).unwrap()),
-            Access::ReadWrite,
-            |e| matches!(e, DocumentsError::Foreign { .. }),
-            "is not a documents file",
-        ),
-        (
-            "foreign",
-            Box::new(sqlite("CREATE TABLE t (x)")),
-            Access::ReadWrite,
-            |e| matches!(e, DocumentsError::Foreign { .. }),
-            "move it away",
-        ),
-        (
-            "newer",
-            Box::new(sqlite("PRAGMA application_id = 0x63767064; PRAGMA user_version = 2")),
-            Access::ReadWrite,
-            |e| matches!(e, DocumentsError::Newer { found: 2, known: 1, .. }),
-            "layout 2",
-        ),
-        (
-            "newer, read",
-            Box::new(sqlite("PRAGMA application_id = 0x63767064; PRAGMA user_version = 2")),
-            Access::ReadOnly,
-            |e| matches!(e, DocumentsError::Newer { .. }),
-            "newer convpipe",
-        ),
-        (
-            "a folder",
-            Box::new(|p| std::fs::create_dir(p).unwrap()),
-            Access::ReadWrite,
-            |e| matches!(e, DocumentsError::Unavailable { .. }),
-            "opening",
-        ),
-        (
-            "read-only",
-            Box::new(|p| {
-                std::fs::write(p, "").unwrap();
-                std::fs::set_permissions(p, std::fs::Permissions::from_mode(0o400)).unwrap();
-            }),
-            Access::ReadWrite,
-            |e| matches!(e, DocumentsError::ReadOnly { .. }),
-            "mode 0400",
-        ),
-    ];
-    for (name, lay, access, is_expected, says) in rows {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("documents.db");
-        lay(&path);
-        let before = std::fs::read(&path).ok();
-        let config = EmbeddedDocumentsConfig { path: path.clone(), ..EmbeddedDocumentsConfig::default() };
-        let error = Documents::embedded(&config, access).await.expect_err(name);
-        let text = error.to_string();
-        assert!(is_expected(&error), "{name}: {error:?}");
-        assert!(text.contains(says) && text.contains(path.to_str().unwrap()), "{name}: {text}");
-        assert_eq!(std::fs::read(&path).ok(), before, "{name}: left as it was");
-    }
-}
-
-#[tokio::test]
-async fn a_handle_for_reading_does_not_write() {
-    let fresh = Fresh::embedded();
-    fresh.open().await.write(vec![write("f", 0)]).await.unwrap();
-    let reader = Documents::embedded(&fresh.config, Access::ReadOnly).await.unwrap();
-    assert!(reader.summary(ACCOUNT, "f", NOW).await.unwrap().is_some());
-    assert!(matches!(reader.write(vec![write("f", 1)]).await, Err(DocumentsError::ReadOnly { .. })));
-    assert!(matches!(reader.prune(NOW, 1).await, Err(DocumentsError::ReadOnly { .. })));
 }
 
 // Builders.
