@@ -12,5 +12,6 @@ mod documents;
 mod ingest;
 mod layering;
 mod normalize;
+mod schema;
 mod views;
 mod ws;
