@@ -404,6 +404,7 @@ proptest! {
 }
 
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a handful of values in a test")]
 enum Part {
     Message(MessageDocument),
     Deletion(MessageDeletion),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use convpipe::config::EmbeddedDocumentsConfig;
 use convpipe::documents::{Access, Documents, DocumentsError};
-use convpipe::transform::materialize::SummaryWrite;
+use convpipe::transform::materialize::{SummaryWrite, WriteOutcome};
 
 use super::{ACCOUNT, Fresh, NOW, history, ids, message, write};
 
@@ -100,4 +100,20 @@ async fn a_handle_for_reading_does_not_write() {
     assert!(reader.summary(ACCOUNT, "f", NOW).await.unwrap().is_some());
     assert!(matches!(reader.write(vec![write("f", 1)]).await, Err(DocumentsError::ReadOnly { .. })));
     assert!(matches!(reader.prune(NOW, 1).await, Err(DocumentsError::ReadOnly { .. })));
+}
+
+#[tokio::test]
+async fn a_lock_is_waited_for_and_does_not_hold_up_reading() {
+    let fresh = Fresh::embedded();
+    let documents = fresh.open().await;
+    documents.write(vec![write("f", 0)]).await.unwrap();
+    let other = rusqlite::Connection::open(&fresh.config.path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let waiting = tokio::spawn({
+        let documents = documents.clone();
+        async move { documents.write(vec![write("f", 1)]).await }
+    });
+    assert!(documents.summary(ACCOUNT, "f", NOW).await.unwrap().is_some());
+    other.execute_batch("COMMIT").unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap(), [WriteOutcome::Written]);
 }
