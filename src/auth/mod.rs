@@ -1,1 +1,23 @@
-//! Placeholder until the room is built.
+//! Session material: the artifact files that ingest loads, one an account.
+//!
+//! Owns: which files are artifacts, who may have written them, what in them is valid, and how a new one takes an old one's place. Does
+//! not own: where an artifact comes from. Invariants: nothing of an artifact but its file name, account, generation and status ever
+//! reaches an error or a log; what can be read here was readable by its owner alone.
+//!
+//! All of it is plain file work of microseconds; a caller in async code that scans many files does so on a blocking thread.
+
+mod check;
+mod encode;
+mod error;
+mod store;
+mod watch;
+
+pub use check::{Unusable, usable};
+pub use error::{ArtifactError, Problem};
+pub use store::{ArtifactStore, Scan};
+pub use watch::{Changes, Fingerprint};
+
+/// Largest artifact file, bytes. A real one has a few kilobytes.
+pub const ARTIFACT_MAX_BYTES: u64 = 1 << 20;
+/// Most artifact files in a folder.
+pub const ARTIFACTS_MAX: usize = 10_000;

@@ -1,1 +1,218 @@
-//! Placeholder until the room is built.
+//! The document store: message history and fan summaries.
+//!
+//! Owns: reading and writing documents, the index from a message to its conversation, retention. Does not own: what a document says
+//! (that is [`crate::transform`]). Invariants: a summary is written only over the `rev` it was folded from; of two versions of a
+//! message the same one stays whatever order they come in; a deletion is never taken back; a reader sees nothing past its `expire_at`.
+//!
+//! One enum over the engines, matched here and nowhere else.
+
+pub mod embedded;
+mod error;
+
+use std::fmt;
+
+pub use embedded::Access;
+use embedded::EmbeddedDocuments;
+pub use error::DocumentsError;
+
+use crate::config::EmbeddedDocumentsConfig;
+use crate::schema::document::{FanSummary, MessageDocument};
+use crate::schema::time::Millis;
+use crate::transform::materialize::{SummaryWrite, WriteOutcome};
+use crate::transform::resolve::{Claims, Resolved};
+
+/// Most messages in one page of history, and most summaries in one page of them; a larger `limit` is taken as this.
+pub const PAGE_MAX: usize = 1_000;
+
+/// The document store. Cheap to clone; every clone is the same store.
+#[derive(Debug, Clone)]
+pub enum Documents {
+    /// A SQLite file on this machine, shared by the processes that open it.
+    Embedded(EmbeddedDocuments),
+}
+
+/// What the fold starts from: a summary's state and its revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSummary {
+    /// Revision; a write names it as its `expected_rev`.
+    pub rev: u64,
+    /// The encoded state.
+    pub fold: Vec<u8>,
+}
+
+/// A fan's summary as it stands in the store.
+#[derive(Debug, Clone)]
+pub struct SummaryDocument {
+    /// Revision.
+    pub rev: u64,
+    /// What it says.
+    pub summary: FanSummary,
+}
+
+/// One stored summary of an account, by fan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountSummary {
+    /// The fan.
+    pub fan: String,
+    /// The conversation with the fan.
+    pub conversation: String,
+    /// The state and its revision.
+    pub stored: StoredSummary,
+}
+
+/// Which part of a conversation's history to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryPage {
+    /// Only messages older than this; `None` starts with the newest.
+    pub before: Option<HistoryCursor>,
+    /// Most messages to read: 1 to [`PAGE_MAX`], else the nearer of the two.
+    pub limit: usize,
+}
+
+/// A place in a conversation's history: by time, and by message id where the time is the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HistoryCursor {
+    sent_at: Millis,
+    message: String,
+}
+
+impl HistoryCursor {
+    /// The place before which everything sent earlier than `time` lies.
+    #[must_use]
+    pub const fn at(time: Millis) -> Self {
+        Self { sent_at: time, message: String::new() }
+    }
+}
+
+/// One page of history.
+#[derive(Debug, Clone)]
+pub struct History {
+    /// The messages, newest first. A deleted one is among them, with `deleted_at` set.
+    pub messages: Vec<MessageDocument>,
+    /// Where the next page begins; `None` where nothing older is stored. A page may be shorter than its limit and still have a next.
+    pub next: Option<HistoryCursor>,
+}
+
+impl Documents {
+    /// Opens the embedded engine; [`Access::ReadWrite`] makes the file where there is none.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened, is no documents file, or was written by a newer version; the error names it and says what to do.
+    pub async fn embedded(config: &EmbeddedDocumentsConfig, access: Access) -> Result<Self, DocumentsError> {
+        EmbeddedDocuments::open(config, access).await.map(Self::Embedded)
+    }
+
+    /// The stored states of the fans named by account and fan, place by place, expired ones included: a fold goes on from what is stored,
+    /// and its guard compares with what is stored.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn load(&self, fans: &[(String, String)]) -> Result<Vec<Option<StoredSummary>>, DocumentsError> {
+        match self {
+            Self::Embedded(embedded) => embedded.load(fans).await,
+        }
+    }
+
+    /// Claims messages and deletes, so that whichever of a message and its delete comes second learns of the first. The whole call
+    /// happens or nothing of it; doing it again changes nothing and gives the same answer as long as the bounded index still holds the
+    /// messages. Within one call, a message and its delete learn of each other.
+    ///
+    /// # Errors
+    /// Where the store cannot be written; nothing was claimed then.
+    pub async fn resolve(&self, claims: &[Claims]) -> Result<Vec<Resolved>, DocumentsError> {
+        match self {
+            Self::Embedded(embedded) => embedded.resolve(claims).await,
+        }
+    }
+
+    /// Writes each fan's summary, messages and deletions if the stored `rev` is still the expected one, else nothing of that fan; the
+    /// outcomes stand in the order of the writes. A fan named twice is written twice, in order.
+    ///
+    /// Messages are written by id. Of two versions the one with the later `changed_at` stays, one without being earlier than any; between
+    /// equals, the one whose JSON is greater by bytes. The earliest `deleted_at` of any version or deletion stays, whether it
+    /// comes before or after the message.
+    ///
+    /// # Errors
+    /// Where the store cannot be written. With the embedded engine nothing of the call was written then.
+    pub async fn write(&self, writes: Vec<SummaryWrite>) -> Result<Vec<WriteOutcome>, DocumentsError> {
+        match self {
+            Self::Embedded(embedded) => embedded.write(writes).await,
+        }
+    }
+
+    /// A fan's summary, unless it is expired at `now`.
+    ///
+    /// # Errors
+    /// Where the store cannot be read or the document does not decode.
+    pub async fn summary(&self, account: &str, fan: &str, now: Millis) -> Result<Option<SummaryDocument>, DocumentsError> {
+        match self {
+            Self::Embedded(embedded) => embedded.summary(account, fan, now).await,
+        }
+    }
+
+    /// The accounts that have a summary of this fan, ascending; expired ones do not count.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn find_fan(&self, fan: &str, now: Millis) -> Result<Vec<String>, DocumentsError> {
+        match self {
+            Self::Embedded(embedded) => embedded.find_fan(fan, now).await,
+        }
+    }
+
+    /// One page of a conversation's history, newest first, without what is expired at `now`. Following [`History::next`] to its end
+    /// gives every message that was there from the first page to the last, each once.
+    ///
+    /// # Errors
+    /// Where the store cannot be read or a document does not decode.
+    pub async fn history(&self, account: &str, conversation: &str, page: HistoryPage, now: Millis) -> Result<History, DocumentsError> {
+        match self {
+            Self::Embedded(embedded) => embedded.history(account, conversation, page, now).await,
+        }
+    }
+
+    /// The accounts that have summaries, ascending.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn accounts(&self) -> Result<Vec<String>, DocumentsError> {
+        match self {
+            Self::Embedded(embedded) => embedded.accounts().await,
+        }
+    }
+
+    /// Stored states of an account that are not expired at `now`, ascending by fan, beginning behind `after`: what an empty Redis is
+    /// filled from. At most `limit`, itself from 1 to [`PAGE_MAX`]; a page may be shorter, an empty one is the end.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn summaries(
+        &self,
+        account: &str,
+        after: Option<&str>,
+        limit: usize,
+        now: Millis,
+    ) -> Result<Vec<AccountSummary>, DocumentsError> {
+        match self {
+            Self::Embedded(embedded) => embedded.summaries(account, after, limit, now).await,
+        }
+    }
+
+    /// Deletes at most `limit` documents that are expired at `now` and says how many; fewer than `limit` means that none is left.
+    ///
+    /// # Errors
+    /// Where the store cannot be written; nothing was deleted then.
+    pub async fn prune(&self, now: Millis, limit: usize) -> Result<u64, DocumentsError> {
+        match self {
+            Self::Embedded(embedded) => embedded.prune(now, limit).await,
+        }
+    }
+}
+
+impl fmt::Display for Documents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded(embedded) => embedded.fmt(f),
+        }
+    }
+}

@@ -9,6 +9,7 @@ pub mod envelope;
 pub mod event;
 pub mod frame;
 pub mod ids;
+pub mod json_schema;
 pub mod policy;
 pub mod state;
 pub mod text;

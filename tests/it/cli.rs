@@ -1,6 +1,6 @@
 //! The program as people run it: help, output, exit codes.
 //!
-//! What is recorded (`tests/golden/help.txt`, `man/`, `docs/schema/`) is brought up to date with
+//! What is recorded (`tests/golden/help.txt`, `man/`) is brought up to date with
 //! `UPDATE_GOLDEN=1 cargo test --test it cli::`; read the difference before committing it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -209,16 +209,6 @@ fn the_man_pages_are_the_recorded_ones() {
     let output = program.run(&["man", "man"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     golden(Path::new("man"), &files(&program.folder.path().join("man")));
-}
-
-#[test]
-fn the_schemas_are_the_recorded_ones() {
-    let program = Program::new();
-    let list = program.run(&["schema"]);
-    let names: Vec<&str> = stdout(&list).lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
-    assert!(names.contains(&"event"), "{names:?}");
-    let schema = |name: &&str| (format!("{name}.json"), program.run(&["schema", name]).stdout);
-    golden(Path::new("docs/schema"), &names.iter().map(schema).collect());
 }
 
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {

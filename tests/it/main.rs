@@ -14,5 +14,6 @@ mod ingest;
 mod layering;
 mod normalize;
 mod oracle;
+mod schema;
 mod views;
 mod ws;

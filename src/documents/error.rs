@@ -1,0 +1,92 @@
+//! What can go wrong with the documents, as far as a caller decides by it.
+
+/// A failed call to the document store. `store` says which store it was: `documents file /var/lib/convpipe/documents.db`.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentsError {
+    /// There is no store to read from yet.
+    #[error("{store}: does not exist yet; start `convpipe snapshot` once, or correct documents.embedded.path")]
+    Missing {
+        /// The store.
+        store: String,
+    },
+    /// Something else lies where the documents should.
+    #[error("{store}: is not a documents file of convpipe; move it away, or correct documents.embedded.path")]
+    Foreign {
+        /// The store.
+        store: String,
+    },
+    /// A newer version wrote it.
+    #[error("{store}: has layout {found}, this version reads up to {known}; use the newer convpipe that wrote it")]
+    Newer {
+        /// The store.
+        store: String,
+        /// The layout in the file.
+        found: i64,
+        /// The newest layout that this version knows.
+        known: i64,
+    },
+    /// It may not be written.
+    #[error("{store}: is read-only ({detail}); give its owner write permission, or use another file")]
+    ReadOnly {
+        /// The store.
+        store: String,
+        /// How that showed.
+        detail: String,
+    },
+    /// No space is left. Nothing was written.
+    #[error("{store}: no space is left; nothing of this call was written")]
+    Full {
+        /// The store.
+        store: String,
+    },
+    /// Another process kept it locked for longer than we wait. Nothing was written.
+    #[error("{store}: another process kept it locked for {waited_s} s; nothing of this call was written")]
+    Busy {
+        /// The store.
+        store: String,
+        /// How long we waited, seconds.
+        waited_s: u64,
+    },
+    /// Its content is damaged.
+    #[error("{store}: is damaged ({detail}); move it away and let it fill again, or restore a copy")]
+    Corrupt {
+        /// The store.
+        store: String,
+        /// What the engine says.
+        detail: String,
+    },
+    /// A document does not encode or decode: a broken invariant of ours, or a foreign writer.
+    #[error("{store}: {what} is not what this version writes: {source}")]
+    Document {
+        /// The store.
+        store: String,
+        /// Which document.
+        what: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// It cannot be reached: an I/O error, permissions, a missing folder.
+    #[error("{store}: {what}: {detail}")]
+    Unavailable {
+        /// The store.
+        store: String,
+        /// What was being done.
+        what: &'static str,
+        /// Why it failed.
+        detail: String,
+    },
+    /// Its thread ended by a bug of ours.
+    #[error("{store}: its thread ended unexpectedly; restart the process")]
+    Stopped {
+        /// The store.
+        store: String,
+    },
+}
+
+impl DocumentsError {
+    /// Whether the same call may succeed later without anybody changing the configuration or the store: wait and try again.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::Busy { .. } | Self::Unavailable { .. })
+    }
+}
