@@ -206,7 +206,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics_and_never_keeps_a_script(html in "(<|>|/|&|;|!|-|#|'|\"|=| |\n|script|style|p|br|é|🙂|lt|x){0,60}") {
+        fn never_grows(html in "(<|>|/|&|;|!|-|#|'|\"|=| |\n|script|style|p|br|é|🙂|lt|x){0,60}") {
             let text = to_text(&html);
             prop_assert!(text.len() <= html.len());
         }

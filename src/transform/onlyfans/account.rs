@@ -15,7 +15,7 @@ pub(super) fn typing<'f>(item: &Item<'_, 'f>) -> Result<Event<'f>, Failure> {
     let mut event = item.event(EventKind::TypingStarted, item.weak("typing", ""));
     put_fan(item, &mut event, Some(BareOr(user)), "id")?;
     if event.fan_id.is_none() {
-        return Err(Failure::new(Reason::MissingId, "id", "names nobody but the account".to_owned()));
+        return Err(Failure::new(Reason::MissingId, "id", "nobody but the account".to_owned()));
     }
     event.direction = Direction::In;
     Ok(event)

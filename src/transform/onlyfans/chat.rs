@@ -4,10 +4,13 @@ use serde::Deserialize;
 
 use super::item::{Failure, Item, html_and_text};
 use super::user::UserOrId;
-use super::wire::{BareOr, Bounded, OrEmpty, Scalar, Stated, read};
+use super::wire::{BareOr, Bounded, Object, OrEmpty, Scalar, Stated, read};
 use crate::schema::event::{Basis, Currency, Direction, Event, EventKind, Media, Message, Money, Target};
 use crate::schema::text::Untrusted;
 use crate::transform::normalize::Reason;
+
+/// Most media of a message.
+const MEDIA_MAX: usize = 256;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,7 +44,7 @@ struct ChatMessage<'f> {
     #[serde(borrow)]
     reply_to_message: Option<BareOr<Reference<'f>>>,
     #[serde(borrow)]
-    media: Option<Bounded<Medium<'f>, 256>>,
+    media: Option<Bounded<Object<Medium<'f>>, MEDIA_MAX>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -95,7 +98,7 @@ impl<'f> Reference<'f> {
 
 /// `api2_chat_message`
 pub(super) fn message<'f>(item: &Item<'_, 'f>) -> Result<Event<'f>, Failure> {
-    let chat: ChatMessage<'f> = read(item.json)?;
+    let Object(chat): Object<ChatMessage<'f>> = read(item.json)?;
     let (direction, fan_id, fan) = counterparty(item, chat.from_user, chat.to_user)?;
     let (kind, verb) = match direction {
         Direction::Out => (EventKind::MessageSent, "sent"),
@@ -160,13 +163,13 @@ fn counterparty<'f>(
         if outbound { (Direction::Out, to_id, to, "toUser.id") } else { (Direction::In, from_id, from, "fromUser.id") };
     match id {
         Some(id) if !item.is_account(&id) => Ok((direction, id, user)),
-        _ => Err(Failure::new(Reason::NoCounterparty, path, "names nobody but the account".to_owned())),
+        _ => Err(Failure::new(Reason::NoCounterparty, path, "nobody but the account".to_owned())),
     }
 }
 
-fn media<'f>(media: Option<Bounded<Medium<'f>, 256>>) -> Result<Vec<Media<'f>>, Failure> {
+fn media<'f>(media: Option<Bounded<Object<Medium<'f>>, MEDIA_MAX>>) -> Result<Vec<Media<'f>>, Failure> {
     let Some(Bounded(media)) = media else { return Ok(Vec::new()) };
-    let read = |medium: Medium<'f>| {
+    let read = |Object(medium): Object<Medium<'f>>| {
         let full = medium.files.and_then(|OrEmpty(files)| files.full).map(|OrEmpty(full)| full).unwrap_or_default();
         Ok(Media {
             id: medium.id.id("media.id")?,
@@ -218,7 +221,7 @@ struct QueueUpdate<'f> {
 
 /// `chat_queue_update`. Its `date` is the day the queue was made for, not when this happened.
 pub(super) fn queue<'f>(item: &Item<'_, 'f>) -> Result<Event<'f>, Failure> {
-    let queue: QueueUpdate<'f> = read(item.json)?;
+    let Object(queue): Object<QueueUpdate<'f>> = read(item.json)?;
     let id = queue.id.id("id")?;
     let mut event = if [queue.is_done, queue.has_error, queue.is_canceled].contains(&Some(true)) {
         item.event(EventKind::BulkFinished, item.identity("queue", id.as_ref(), "finished"))

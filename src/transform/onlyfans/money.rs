@@ -22,7 +22,7 @@ pub(super) fn minor_units(text: &str) -> Result<Option<i64>, &'static str> {
         return Ok(Some(0));
     }
     if text.len() > LEN_MAX {
-        return Err("too long for an amount");
+        return Err("too long");
     }
     let (negative, text) = take_sign_and_currency(text);
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
@@ -31,7 +31,7 @@ pub(super) fn minor_units(text: &str) -> Result<Option<i64>, &'static str> {
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     if !is_grouped_by_thousands(whole) {
-        return Err("commas are not between thousands");
+        return Err("a comma is not between thousands");
     }
 
     let mut buffer = [0u8; LEN_MAX];
@@ -66,11 +66,14 @@ pub(super) fn minor_units(text: &str) -> Result<Option<i64>, &'static str> {
     cents.and_then(|cents| cents.checked_add(rounding)).map(Some).ok_or("too large")
 }
 
+/// `-5`, `$5`, `-$5`, `$-5`.
 fn take_sign_and_currency(text: &str) -> (bool, &str) {
-    let (sign_before, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
     let text = ["US$", "USD", "$"].into_iter().find_map(|currency| text.strip_prefix(currency)).map_or(text, str::trim_start);
-    let (sign_after, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-    (sign_before || sign_after, text)
+    match text.strip_prefix('-') {
+        Some(rest) if !negative => (true, rest),
+        _ => (negative, text),
+    }
 }
 
 /// Whether commas, if any, stand before every third digit counted from the right.
@@ -137,10 +140,10 @@ mod tests {
             ("-5", Err("negative")),
             ("-$5.00", Err("negative")),
             ("$-5.00", Err("negative")),
-            ("1,50", Err("commas are not between thousands")),
-            ("12,00.5", Err("commas are not between thousands")),
-            ("1234,567", Err("commas are not between thousands")),
-            (",123", Err("commas are not between thousands")),
+            ("1,50", Err("a comma is not between thousands")),
+            ("12,00.5", Err("a comma is not between thousands")),
+            ("1234,567", Err("a comma is not between thousands")),
+            (",123", Err("a comma is not between thousands")),
             ("1.234,50", Err("not a decimal number")),
             ("12.00 €", Err("not a decimal number")),
             ("$", Err("not a decimal number")),
@@ -151,7 +154,7 @@ mod tests {
             ("١٢", Err("not a decimal number")),
             ("--5", Err("not a decimal number")),
             ("12\u{0}", Err("not a decimal number")),
-            (&"9".repeat(65), Err("too long for an amount")),
+            (&"9".repeat(65), Err("too long")),
         ] {
             assert_eq!(minor_units(text), expected, "{text:?}");
         }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::chat::amount;
 use super::item::{Failure, Item, text_only};
 use super::user::UserOrId;
-use super::wire::{BareOr, OrEmpty, Scalar, Stated, read};
+use super::wire::{BareOr, Object, OrEmpty, Scalar, Stated, read};
 use crate::schema::event::{Basis, Direction, Event, EventKind, Money, SubscriptionState, Target};
 use crate::schema::text::Untrusted;
 use crate::transform::normalize::Reason;
@@ -50,7 +50,7 @@ struct ReplacePairs<'f> {
 
 /// `new_message`
 pub(super) fn new_message<'f>(item: &Item<'_, 'f>) -> Result<Event<'f>, Failure> {
-    let note: NewMessage<'f> = read(item.json)?;
+    let Object(note): Object<NewMessage<'f>> = read(item.json)?;
     let kind = kind_of(raw(note.sub_kind.as_ref()), raw(note.kind.as_ref()));
     let id = note.id.id("id")?;
     let mut event = item.event(kind, item.identity("note", id.as_ref(), ""));
@@ -133,7 +133,7 @@ pub(super) fn put_fan<'f>(
             user.describe(event)
         }
         None if needs_fan(event.kind) => {
-            Err(Failure::new(Reason::NoCounterparty, path, format!("names nobody but the account, in {}", event.kind)))
+            Err(Failure::new(Reason::NoCounterparty, path, format!("nobody but the account, in {}", event.kind)))
         }
         None => Ok(()),
     }
@@ -195,7 +195,7 @@ struct Subscribed<'f> {
 
 /// `subscribed`: that there is a subscription; whether a first one it does not say.
 pub(super) fn subscribed<'f>(item: &Item<'_, 'f>) -> Result<Event<'f>, Failure> {
-    let subscribed: Subscribed<'f> = read(item.json)?;
+    let Object(subscribed): Object<Subscribed<'f>> = read(item.json)?;
     let occurred_at = subscribed.timestamp.time("timestamp")?;
     let mut event = item.event(EventKind::SubscriptionStarted, item.weak("sub", ""));
     event.occurred_at = occurred_at;
@@ -238,7 +238,7 @@ struct Replacements<'f> {
 
 /// One of `toasts`. Of the two ids of the related user the object's is the right one where both stand.
 pub(super) fn toast<'f>(item: &Item<'_, 'f>) -> Result<Event<'f>, Failure> {
-    let toast: Toast<'f> = read(item.json)?;
+    let Object(toast): Object<Toast<'f>> = read(item.json)?;
     let data = toast.data.map(|OrEmpty(data)| data).unwrap_or_default();
     let id = toast.id.id("id")?;
     let mut event = item.event(EventKind::ToastReceived, item.identity("toast", id.as_ref(), ""));

@@ -8,7 +8,7 @@ use super::chat::amount;
 use super::item::{Failure, Identity, Item, text_only};
 use super::notification::put_fan;
 use super::user::UserOrId;
-use super::wire::{BareOr, Scalar, Stated, read};
+use super::wire::{BareOr, Object, Scalar, Stated, read};
 use crate::schema::event::{Basis, Direction, Event, EventKind, Target};
 use crate::schema::text::Untrusted;
 
@@ -118,7 +118,7 @@ struct Tip<'f> {
 
 /// `story_tips`, `stream_tips`. `None`: the tip went to another creator, whose stream the account watches; that is not the account's money.
 pub(super) fn tip<'f>(item: &Item<'_, 'f>, what: &'static str) -> Result<Option<Event<'f>>, Failure> {
-    let tip: Tip<'f> = read(item.json)?;
+    let Object(tip): Object<Tip<'f>> = read(item.json)?;
     let (name, owner, target) = match what {
         "story" => ("story_tip", tip.story_user_id.id("story_user_id")?, tip.story_id.id("story_id")?),
         _ => ("stream_tip", tip.stream_user_id.id("stream_user_id")?, tip.stream_id.id("stream_id")?),

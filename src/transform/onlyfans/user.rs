@@ -7,10 +7,13 @@
 use serde::Deserialize;
 
 use super::item::Failure;
-use super::wire::{BareOr, Bounded, OrEmpty, Scalar, Stated};
+use super::wire::{BareOr, Bounded, Object, OrEmpty, Scalar, Stated};
 use crate::schema::event::{Basis, Event, FanProfile, ReportedSpend, Subscription, SubscriptionState};
 use crate::schema::text::Untrusted;
 use crate::schema::time::Millis;
+
+/// Most lists of a user.
+const LISTS_MAX: usize = 1024;
 
 /// A user, as an object or as a bare id.
 pub(super) type UserOrId<'f> = BareOr<User<'f>>;
@@ -35,7 +38,7 @@ pub(super) struct User<'f> {
     #[serde(borrow)]
     subscribed_on_data: Option<OrEmpty<SubscribedOnData<'f>>>,
     #[serde(borrow)]
-    lists_states: Option<Bounded<ListState<'f>, 1024>>,
+    lists_states: Option<Bounded<Object<ListState<'f>>, LISTS_MAX>>,
 }
 
 impl<'f> From<Scalar<'f>> for User<'f> {
@@ -132,9 +135,9 @@ impl SubscribedOnData<'_> {
 /// The lists the fan stands in, by id, and by name too where one is stated, since an operator's policy may name either.
 ///
 /// [I] The platform's own lists `rebill_on` and `rebill_off` say whether the fan's subscription renews.
-fn lists<'f>(states: Vec<ListState<'f>>, subscription: &mut Subscription) -> Result<Vec<Untrusted<'f>>, Failure> {
+fn lists<'f>(states: Vec<Object<ListState<'f>>>, subscription: &mut Subscription) -> Result<Vec<Untrusted<'f>>, Failure> {
     let mut lists = Vec::with_capacity(states.len());
-    for state in states {
+    for Object(state) in states {
         if state.has_user != Some(true) {
             continue;
         }

@@ -54,7 +54,7 @@ impl<'f> Scalar<'f> {
     pub(super) fn id(self, path: &'static str) -> Result<Option<Untrusted<'f>>, Failure> {
         let text = match self {
             Self::Number(text) if !text.bytes().all(|b| b.is_ascii_digit()) => {
-                return Err(Failure::new(Reason::WrongType, path, format!("{text} is not an id")));
+                return Err(Failure::new(Reason::WrongType, path, format!("{} is not an id", excerpt(&text))));
             }
             Self::Number(text) | Self::Text(text) => text,
         };
@@ -65,7 +65,7 @@ impl<'f> Scalar<'f> {
     /// An amount in cents; `None` for a blank text.
     pub(super) fn cents(&self, path: &'static str) -> Result<Option<i64>, Failure> {
         let (Self::Number(text) | Self::Text(text)) = self;
-        money::minor_units(text).map_err(|what| Failure::new(Reason::BadMoney, path, format!("{} is {what}", excerpt(text))))
+        money::minor_units(text).map_err(|what| Failure::new(Reason::BadMoney, path, format!("{} is no amount: {what}", excerpt(text))))
     }
 
     /// A time: RFC 3339, or seconds (from 10^11 on milliseconds) since the epoch; `None` for a blank text.
@@ -98,7 +98,7 @@ impl<'f> Scalar<'f> {
 }
 
 /// The beginning of a foreign text, escaped, for a message.
-pub(super) fn excerpt(text: &str) -> String {
+fn excerpt(text: &str) -> String {
     let end = text.char_indices().nth(40).map_or(text.len(), |(at, _)| at);
     format!("{:?}", &text[..end])
 }
@@ -156,15 +156,39 @@ impl<'de: 'f, 'f> Deserialize<'de> for Scalar<'f> {
     }
 }
 
+/// An object. Derived readers alone would take an array's elements for the fields in their order.
+#[derive(Debug)]
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
 /// An object; where it has no members, the platform's PHP writes `[]`.
 #[derive(Debug, Default)]
 pub(super) struct OrEmpty<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for OrEmpty<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor<T>(PhantomData<T>);
+        struct OrEmptyVisitor<T>(PhantomData<T>);
 
-        impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for ObjectVisitor<T> {
+        impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for OrEmptyVisitor<T> {
             type Value = OrEmpty<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -180,7 +204,7 @@ impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for OrEmpty<T> {
             }
         }
 
-        deserializer.deserialize_any(ObjectVisitor(PhantomData))
+        deserializer.deserialize_any(OrEmptyVisitor(PhantomData))
     }
 }
 
