@@ -78,6 +78,12 @@ impl<'a> Untrusted<'a> {
         OwnedText(self.0.into_owned())
     }
 
+    /// The text as it came, borrowed for as long as this one borrows it; never for showing.
+    #[must_use]
+    pub fn into_cow(self) -> Cow<'a, str> {
+        self.0
+    }
+
     /// The same text, borrowed from this one.
     #[must_use]
     pub fn reborrow(&self) -> Untrusted<'_> {

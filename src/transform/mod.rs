@@ -3,8 +3,11 @@
 pub mod condition;
 pub mod due;
 pub mod fold;
+pub mod html;
 pub mod materialize;
 pub mod money;
+pub mod normalize;
+mod onlyfans;
 pub mod policy;
 pub mod priority;
 pub mod resolve;
