@@ -1,0 +1,138 @@
+//! Names of keys.
+//!
+//! Owns every key that exists. Invariant: all keys of one account carry the same hash tag, `{A}`, so that one script may touch them
+//! and a cluster keeps them together; an id reaches a key only through [`key_part`].
+
+use crate::config::RedisConfig;
+use crate::schema::ids::key_part;
+
+use super::error::ViewsError;
+
+/// The keys below one prefix.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    /// Keys below the config's prefix.
+    ///
+    /// # Errors
+    /// [`ViewsError::Config`] for a prefix that is empty, longer than 64 bytes, or has other characters than letters, digits, `_`, `-`, `.` and
+    /// `:`: a brace in it would take the place of the account's hash tag.
+    pub fn new(config: &RedisConfig) -> Result<Self, ViewsError> {
+        let prefix = &config.prefix;
+        let plain = prefix.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':'));
+        if prefix.is_empty() || prefix.len() > 64 || !plain {
+            let reason = format!("{prefix:?} cannot be a prefix: use 1 to 64 letters, digits and _ - . :");
+            return Err(ViewsError::Config { key: "prefix", reason });
+        }
+        Ok(Self { prefix: prefix.clone() })
+    }
+
+    /// HASH `snapshot`, `rev`, `fold`: one conversation.
+    #[must_use]
+    pub fn conversation(&self, account: &str, conversation: &str) -> String {
+        format!("{}:{{{}}}:conversation:{}", self.prefix, key_part(account), key_part(conversation))
+    }
+
+    /// STREAM `event`: all events of one high-value fan. In one-to-one chats the conversation's id is the fan's.
+    #[must_use]
+    pub fn fan_events(&self, account: &str, fan: &str) -> String {
+        format!("{}:{{{}}}:fan:{}:events", self.prefix, key_part(account), key_part(fan))
+    }
+
+    /// ZSET of conversations by last activity, ms.
+    #[must_use]
+    pub fn inbox(&self, account: &str) -> String {
+        self.of_account(account, "inbox")
+    }
+
+    /// ZSET of conversations by waiting since, ms.
+    #[must_use]
+    pub fn awaiting(&self, account: &str) -> String {
+        self.of_account(account, "awaiting")
+    }
+
+    /// ZSET of conversations by next timer, ms.
+    #[must_use]
+    pub fn due(&self, account: &str) -> String {
+        self.of_account(account, "due")
+    }
+
+    /// HASH of JSON values: what is known of the account beyond its conversations.
+    #[must_use]
+    pub fn account(&self, account: &str) -> String {
+        self.of_account(account, "account")
+    }
+
+    /// STREAM `entry`: the priority feed.
+    #[must_use]
+    pub fn priority(&self, account: &str) -> String {
+        self.of_account(account, "priority")
+    }
+
+    /// ZSET by message rank: which conversation a message belongs to. Internal.
+    #[must_use]
+    pub fn messages(&self, account: &str) -> String {
+        self.of_account(account, "messages")
+    }
+
+    /// ZSET by message rank: which messages were deleted, and when. Internal.
+    #[must_use]
+    pub fn deleted(&self, account: &str) -> String {
+        self.of_account(account, "deleted")
+    }
+
+    /// ZSET of accounts by last activity, ms.
+    #[must_use]
+    pub fn accounts(&self) -> String {
+        format!("{}:accounts", self.prefix)
+    }
+
+    /// STRING: identity of this Redis' content; another one after a flush.
+    #[must_use]
+    pub fn epoch(&self) -> String {
+        format!("{}:epoch", self.prefix)
+    }
+
+    fn of_account(&self, account: &str, what: &str) -> String {
+        format!("{}:{{{}}}:{what}", self.prefix, key_part(account))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(prefix: &str) -> Result<Keys, ViewsError> {
+        Keys::new(&RedisConfig { prefix: prefix.into(), ..RedisConfig::default() })
+    }
+
+    #[test]
+    fn a_prefix_cannot_take_the_hash_tags_place() {
+        for (prefix, good) in [("convpipe", true), ("team.a:convpipe", true), ("", false), ("a{b}", false), ("a b", false), ("é", false)] {
+            assert_eq!(keys(prefix).is_ok(), good, "{prefix:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_the_contract() {
+        let keys = keys("convpipe").expect("a plain prefix");
+        for (key, expected) in [
+            (keys.conversation("200000001", "100000001"), "convpipe:{200000001}:conversation:100000001"),
+            (keys.fan_events("200000001", "100000001"), "convpipe:{200000001}:fan:100000001:events"),
+            (keys.inbox("200000001"), "convpipe:{200000001}:inbox"),
+            (keys.awaiting("200000001"), "convpipe:{200000001}:awaiting"),
+            (keys.due("200000001"), "convpipe:{200000001}:due"),
+            (keys.account("200000001"), "convpipe:{200000001}:account"),
+            (keys.priority("200000001"), "convpipe:{200000001}:priority"),
+            (keys.messages("200000001"), "convpipe:{200000001}:messages"),
+            (keys.deleted("200000001"), "convpipe:{200000001}:deleted"),
+            (keys.accounts(), "convpipe:accounts"),
+            (keys.epoch(), "convpipe:epoch"),
+        ] {
+            assert_eq!(key, expected);
+        }
+    }
+}

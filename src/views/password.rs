@@ -1,0 +1,93 @@
+//! A password from a file that nobody else can read.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use secrecy::SecretString;
+
+use super::error::ViewsError;
+
+/// No password is longer; a larger file is another file.
+const SIZE_MAX_BYTES: u64 = 4096;
+
+/// Reads the password: the file's text without line ends at its end. It stays out of every log and error.
+///
+/// # Errors
+/// [`ViewsError::PasswordFile`] where the file is missing, a symlink, not a regular file, somebody else's, readable by group or others,
+/// empty, larger than 4 KiB or not UTF-8.
+pub(super) fn read(path: &Path) -> Result<SecretString, ViewsError> {
+    read_checked(path).map_err(|reason| ViewsError::PasswordFile { path: path.to_owned(), reason })
+}
+
+fn read_checked(path: &Path) -> Result<SecretString, String> {
+    // NONBLOCK: opening a pipe by this name must not hang.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| match e {
+        rustix::io::Errno::LOOP => "it is a symlink; name the file itself".to_owned(),
+        other => std::io::Error::from(other).to_string(),
+    })?;
+    let stat = rustix::fs::fstat(&file).map_err(|e| e.to_string())?;
+    if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() {
+        return Err("it is not a regular file".into());
+    }
+    let us = rustix::process::geteuid().as_raw();
+    if stat.st_uid != us && stat.st_uid != 0 {
+        return Err(format!("it belongs to user {}, not to {us}", stat.st_uid));
+    }
+    let mode = stat.st_mode & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(format!("its mode is {mode:04o}, so others can read it; chmod 0600"));
+    }
+    let mut text = String::new();
+    File::from(file).take(SIZE_MAX_BYTES + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
+    if text.len() as u64 > SIZE_MAX_BYTES {
+        return Err(format!("it is larger than {SIZE_MAX_BYTES} bytes"));
+    }
+    let password = text.trim_end_matches(['\n', '\r']);
+    if password.is_empty() {
+        return Err("it is empty".into());
+    }
+    Ok(SecretString::from(password))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    #[test]
+    fn only_a_private_file_is_read() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let file = dir.path().join("password");
+        for (content, mode, expected) in [
+            ("secret\n", 0o600, Ok("secret")),
+            ("sec ret", 0o400, Ok("sec ret")),
+            ("secret", 0o640, Err("chmod 0600")),
+            ("secret", 0o604, Err("chmod 0600")),
+            ("\n", 0o600, Err("empty")),
+            (&*"x".repeat(5000), 0o600, Err("larger")),
+        ] {
+            let _ = std::fs::remove_file(&file);
+            std::fs::write(&file, content).expect("written");
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("mode set");
+            match (read(&file), expected) {
+                (Ok(password), Ok(expected)) => assert_eq!(password.expose_secret(), expected),
+                (Err(error), Err(expected)) => {
+                    let text = error.to_string();
+                    assert!(text.contains(expected) && !text.contains("secret"), "{text}");
+                }
+                (got, expected) => panic!("mode {mode:o}: {got:?}, expected {expected:?}"),
+            }
+        }
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&file, &link).expect("linked");
+        assert!(read(&link).expect_err("a symlink").to_string().contains("symlink"));
+        assert!(read(dir.path()).expect_err("a folder").to_string().contains("regular"));
+        assert!(read(&dir.path().join("none")).is_err());
+    }
+}
