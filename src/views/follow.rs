@@ -246,7 +246,8 @@ impl Follower {
         pipeline.cmd("GET").arg(self.keys.epoch()).cmd("ZRANGE").arg(self.keys.accounts()).arg(0).arg(-1);
         let [epoch, listed] = value::pair("GET and ZRANGE", Value::Array(self.connection.query(&pipeline).await?))?;
         let epoch = value::optional_text(&self.keys.epoch(), epoch)?;
-        let accounts = if self.follow.accounts.is_empty() { value::texts(&self.keys.accounts(), listed)? } else { self.follow.accounts.clone() };
+        let accounts =
+            if self.follow.accounts.is_empty() { value::texts(&self.keys.accounts(), listed)? } else { self.follow.accounts.clone() };
         let mut fresh: BTreeMap<String, Place> = BTreeMap::new();
         for account in accounts.into_iter().filter(|account| !self.places.contains_key(account)) {
             let key = match &self.follow.what {

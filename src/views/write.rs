@@ -199,6 +199,31 @@ impl Writer {
         value::texts(&key, values.into_iter().next().unwrap_or(Value::Nil))
     }
 
+    /// Takes conversations that are not there any more out of their accounts' timers, so that they do not fall due for ever.
+    ///
+    /// # Errors
+    /// What Redis or the connection fails with.
+    pub async fn forget_due(&self, conversations: &[(String, String)]) -> Result<(), ViewsError> {
+        let mut pipeline = Pipeline::with_capacity(conversations.len());
+        for (account, conversation) in conversations {
+            pipeline.cmd("ZREM").arg(self.keys.due(account)).arg(conversation);
+        }
+        self.connection.query(&pipeline).await?;
+        Ok(())
+    }
+
+    /// Every account, the most recently active first.
+    ///
+    /// # Errors
+    /// What Redis or the connection fails with.
+    pub async fn accounts(&self) -> Result<Vec<String>, ViewsError> {
+        let key = self.keys.accounts();
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("ZREVRANGE").arg(&key).arg(0).arg(-1);
+        let values = self.connection.query(&pipeline).await?;
+        value::texts(&key, values.into_iter().next().unwrap_or(Value::Nil))
+    }
+
     async fn load(&self, keys: Vec<String>) -> Result<Vec<Option<Stored>>, ViewsError> {
         let sent = keys.chunks(LOAD_MAX).map(|keys| async move {
             let mut pipeline = Pipeline::with_capacity(keys.len());

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::schema::time::Millis;
 
 /// Moves every RFC 3339 time and every `"timestamp"` of a frame by whole seconds, in place; nothing else of the text changes.
-pub fn shift_times(frame: &mut String, by_ms: i64) {
+pub(super) fn shift_times(frame: &mut String, by_ms: i64) {
     let by_ms = by_ms.div_euclid(1000) * 1000;
     let mut bytes = std::mem::take(frame).into_bytes();
     let mut at = 0;
@@ -44,7 +44,7 @@ fn shift_timestamps(bytes: &mut [u8], by_s: i64) {
 /// Gives the things in a frame new ids for another round, so that they are new and not seen again: messages, notifications, toasts, tips,
 /// queues. Accounts and fans stay. A frame that is no JSON object stays as it is.
 #[must_use]
-pub fn renumber(frame: String, round: u64) -> String {
+pub(super) fn renumber(frame: String, round: u64) -> String {
     if round == 0 {
         return frame;
     }
@@ -62,7 +62,9 @@ pub fn renumber(frame: String, round: u64) -> String {
                     bump_link(link, round);
                 }
             }
-            "story_tips" | "stream_tips" | "chat_queue_update" | "chat_message_like" | "chat_message_unlike" => bump(item.get_mut("id"), round),
+            "story_tips" | "stream_tips" | "chat_queue_update" | "chat_message_like" | "chat_message_unlike" => {
+                bump(item.get_mut("id"), round)
+            }
             "toasts" => {
                 for toast in item.as_array_mut().into_iter().flatten() {
                     bump(toast.get_mut("id"), round);

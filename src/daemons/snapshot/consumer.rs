@@ -29,7 +29,7 @@ const POISON_CUT: usize = 64 << 10;
 
 /// How a consumer behaves.
 #[derive(Debug, Clone, Copy)]
-pub struct ConsumerSettings {
+pub(super) struct ConsumerSettings {
     /// `views` or `documents`, for logs.
     pub name: &'static str,
     /// Most deliveries in one write.
@@ -38,12 +38,14 @@ pub struct ConsumerSettings {
     pub linger: Duration,
     /// Deliveries of one message before it is set aside.
     pub attempts_max: u32,
+    /// Age beyond which an event changes nothing.
+    pub horizon_ms: i64,
     /// How long a drain may take.
     pub drain_timeout: Duration,
 }
 
 /// One subscription's consumer.
-pub struct Consumer {
+pub(super) struct Consumer {
     /// Where deliveries come from.
     pub subscriber: Subscriber,
     /// Where poison goes.
@@ -60,7 +62,7 @@ impl Consumer {
     ///
     /// # Errors
     /// Where the subscription is gone for good, or a lane panicked.
-    pub async fn run<T: Target + 'static>(
+    pub(super) async fn run<T: Target + 'static>(
         self,
         lanes: Vec<Lane<T>>,
         mut extra: mpsc::Receiver<Vec<Work>>,
@@ -200,7 +202,8 @@ impl<T: Target> LaneTask<T> {
     /// Writes a batch and acks it, however often the store fails.
     async fn settle(&mut self, batch: &[Work]) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
-        let decoded = Decoded::of(batch);
+        let mut decoded = Decoded::of(batch);
+        SnapshotCounters::add(&self.counters.stale, decoded.drop_stale(clock::now(), self.settings.horizon_ms));
         for (index, error) in &decoded.poison {
             self.set_aside(&batch[*index], "not_an_event", &error.to_string(), "decode").await;
         }
@@ -225,7 +228,8 @@ impl<T: Target> LaneTask<T> {
         if failures > 0 {
             tracing::info!(consumer = self.settings.name, failures, "written again");
         }
-        let acks: Vec<AckId> = decoded.events.iter().filter_map(|(index, _)| ack_id(&batch[*index])).collect();
+        // A second answer to what the quarantine took is ignored.
+        let acks: Vec<AckId> = batch.iter().filter_map(ack_id).collect();
         SnapshotCounters::add(&self.counters.acked, acks.len());
         self.acker.ack(&acks);
     }

@@ -13,7 +13,7 @@ use super::policies::Policies;
 use super::views::decode;
 
 /// The documents.
-pub struct DocumentsTarget {
+pub(super) struct DocumentsTarget {
     documents: Documents,
     policies: Arc<Policies>,
     keep: Keep,
@@ -22,7 +22,7 @@ pub struct DocumentsTarget {
 impl DocumentsTarget {
     /// Writes to `documents` what `keep` says.
     #[must_use]
-    pub fn new(documents: Documents, policies: Arc<Policies>, keep: Keep) -> Self {
+    pub(super) fn new(documents: Documents, policies: Arc<Policies>, keep: Keep) -> Self {
         Self { documents, policies, keep }
     }
 }

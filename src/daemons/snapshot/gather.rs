@@ -9,11 +9,12 @@ use crate::schema::envelope::EnvelopeError;
 use crate::schema::event::{Event, EventKind};
 use crate::schema::state::ONLINE_MAX;
 use crate::schema::time::Millis;
+use crate::transform::fold;
 use crate::transform::resolve::{Claims, Resolved};
 
 /// What a lane is given.
 #[derive(Debug)]
-pub enum Work {
+pub(super) enum Work {
     /// An event.
     Delivery(Delivery),
     /// A conversation whose timer fell due.
@@ -34,7 +35,7 @@ pub enum Work {
 
 /// The events of a batch, and the deliveries that hold none.
 #[derive(Default)]
-pub struct Decoded<'b> {
+pub(super) struct Decoded<'b> {
     /// Events with the index of their work.
     pub events: Vec<(usize, Event<'b>)>,
     /// Work whose delivery is not an event, and why.
@@ -44,7 +45,7 @@ pub struct Decoded<'b> {
 impl<'b> Decoded<'b> {
     /// Decodes a batch; the events borrow from it.
     #[must_use]
-    pub fn of(batch: &'b [Work]) -> Self {
+    pub(super) fn of(batch: &'b [Work]) -> Self {
         let mut decoded = Self { events: Vec::with_capacity(batch.len()), poison: Vec::new() };
         for (index, work) in batch.iter().enumerate() {
             if let Work::Delivery(delivery) = work {
@@ -57,9 +58,16 @@ impl<'b> Decoded<'b> {
         decoded
     }
 
+    /// Drops the events that are too old to change anything, before any store is told of them. Returns how many.
+    pub(super) fn drop_stale(&mut self, now: Millis, horizon_ms: i64) -> usize {
+        let before = self.events.len();
+        self.events.retain(|(_, event)| !fold::is_stale(event, now, horizon_ms));
+        before - self.events.len()
+    }
+
     /// What the batch says of messages, an entry an account.
     #[must_use]
-    pub fn claims(&self) -> Vec<Claims> {
+    pub(super) fn claims(&self) -> Vec<Claims> {
         let mut claims: Vec<Claims> = Vec::new();
         let mut places: HashMap<&str, usize> = HashMap::new();
         for (_, event) in &self.events {
@@ -85,7 +93,7 @@ impl<'b> Decoded<'b> {
 
 /// One thing that happens to a conversation, in the order of the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Item<'b> {
+pub(super) enum Item<'b> {
     /// An event of it; its place among the decoded events.
     Event(usize),
     /// A message of it was deleted, as was known before the message came.
@@ -100,7 +108,7 @@ pub enum Item<'b> {
 
 /// The items of one conversation.
 #[derive(Debug)]
-pub struct Group<'b> {
+pub(super) struct Group<'b> {
     /// The account.
     pub account: &'b str,
     /// The conversation.
@@ -113,7 +121,7 @@ pub struct Group<'b> {
 
 /// A batch, sorted by what it changes.
 #[derive(Default)]
-pub struct Gathered<'b> {
+pub(super) struct Gathered<'b> {
     /// By conversation.
     pub conversations: Vec<Group<'b>>,
     /// By account: the places of its events.
@@ -125,7 +133,7 @@ pub struct Gathered<'b> {
 impl<'b> Gathered<'b> {
     /// Sorts a batch. `claims` and `resolved` belong together, place by place, as [`Decoded::claims`] made them.
     #[must_use]
-    pub fn of(batch: &'b [Work], decoded: &'b Decoded<'b>, claims: &'b [Claims], resolved: &'b [Resolved]) -> Self {
+    pub(super) fn of(batch: &'b [Work], decoded: &'b Decoded<'b>, claims: &'b [Claims], resolved: &'b [Resolved]) -> Self {
         let mut gathered = Self::default();
         let mut cursors = Cursors::new(claims, resolved);
         for (place, (_, event)) in decoded.events.iter().enumerate() {
@@ -205,9 +213,8 @@ struct Cursor<'b> {
 
 impl<'b> Cursors<'b> {
     fn new(claims: &'b [Claims], resolved: &'b [Resolved]) -> Self {
-        let cursors = claims.iter().zip(resolved).map(|(claim, resolved)| {
-            (claim.account.as_str(), Cursor { resolved, message: 0, delete: 0 })
-        });
+        let cursors =
+            claims.iter().zip(resolved).map(|(claim, resolved)| (claim.account.as_str(), Cursor { resolved, message: 0, delete: 0 }));
         Self { accounts: cursors.collect() }
     }
 

@@ -23,7 +23,7 @@ const ROUNDS_MAX: u32 = 20;
 
 /// Why a batch is not written. All but `Materialize` are tried again.
 #[derive(Debug, thiserror::Error)]
-pub enum LaneError {
+pub(super) enum LaneError {
     /// Redis.
     #[error(transparent)]
     Views(#[from] ViewsError),
@@ -40,7 +40,7 @@ pub enum LaneError {
 
 /// A state as a store has it; `state` is absent where the store has none or it cannot be read.
 #[derive(Debug, Clone, Default)]
-pub struct Loaded {
+pub(super) struct Loaded {
     /// The state.
     pub state: Option<ConversationState>,
     /// Its `rev`; 0 where the store has none.
@@ -48,10 +48,10 @@ pub struct Loaded {
 }
 
 /// What a folded group has to be written, the state after it, and what it did; absent where nothing changed.
-pub type Folded<W> = Option<(W, ConversationState, Tally)>;
+pub(super) type Folded<W> = Option<(W, ConversationState, Tally)>;
 
 /// Where a lane writes.
-pub trait Target: Send + Sync {
+pub(super) trait Target: Send + Sync {
     /// A guarded write of one conversation.
     type Write: Send + Sync;
 
@@ -65,7 +65,14 @@ pub trait Target: Send + Sync {
     ///
     /// # Errors
     /// Where the result does not serialize.
-    fn fold(&self, batch: &[Work], decoded: &Decoded<'_>, group: &Group<'_>, loaded: Loaded, now: Millis) -> Result<Folded<Self::Write>, MaterializeError>;
+    fn fold(
+        &self,
+        batch: &[Work],
+        decoded: &Decoded<'_>,
+        group: &Group<'_>,
+        loaded: Loaded,
+        now: Millis,
+    ) -> Result<Folded<Self::Write>, MaterializeError>;
 
     /// Writes; an outcome for each.
     fn write(&self, writes: Vec<Self::Write>) -> impl Future<Output = Result<Vec<WriteOutcome>, LaneError>> + Send;
@@ -83,7 +90,7 @@ pub trait Target: Send + Sync {
 }
 
 /// A target, and the states that it is known to have.
-pub struct Lane<T> {
+pub(super) struct Lane<T> {
     target: T,
     states: States,
     counters: Arc<SnapshotCounters>,
@@ -92,7 +99,7 @@ pub struct Lane<T> {
 impl<T: Target> Lane<T> {
     /// A lane that keeps at most `states_max` states in memory.
     #[must_use]
-    pub fn new(target: T, states_max: usize, counters: Arc<SnapshotCounters>) -> Self {
+    pub(super) fn new(target: T, states_max: usize, counters: Arc<SnapshotCounters>) -> Self {
         Self { target, states: States::new(states_max), counters }
     }
 
@@ -100,7 +107,7 @@ impl<T: Target> Lane<T> {
     ///
     /// # Errors
     /// Where the store fails. Whatever was written by then stays; the same batch may be processed again, and ends in the same state.
-    pub async fn process(&mut self, batch: &[Work], decoded: &Decoded<'_>) -> Result<(), LaneError> {
+    pub(super) async fn process(&mut self, batch: &[Work], decoded: &Decoded<'_>) -> Result<(), LaneError> {
         let claims = decoded.claims();
         let resolved = if claims.is_empty() { Vec::new() } else { self.target.resolve(&claims).await? };
         self.count_unresolved(&resolved);
@@ -140,7 +147,11 @@ impl<T: Target> Lane<T> {
     }
 
     /// Keeps what was written; returns what has to be folded again.
-    fn keep<'g, 'b>(&mut self, written: Vec<(&'g Group<'b>, ConversationState, u64, Tally)>, outcomes: &[WriteOutcome]) -> Vec<&'g Group<'b>> {
+    fn keep<'g, 'b>(
+        &mut self,
+        written: Vec<(&'g Group<'b>, ConversationState, u64, Tally)>,
+        outcomes: &[WriteOutcome],
+    ) -> Vec<&'g Group<'b>> {
         let mut conflicts = Vec::new();
         for ((group, state, rev, tally), outcome) in written.into_iter().zip(outcomes) {
             match outcome {

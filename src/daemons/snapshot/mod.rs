@@ -79,12 +79,9 @@ impl Snapshot {
     pub async fn run(self, shutdown: Shutdown) -> Result<(), SnapshotError> {
         let policies = Arc::new(Policies::new(&self.config)?);
         let report = tokio::spawn(report([Arc::clone(&self.views_counters), Arc::clone(&self.documents_counters)], shutdown.clone()));
-        let views = async {
-            if self.views { self.run_views(Arc::clone(&policies), shutdown.clone()).await } else { Ok(0) }
-        };
-        let documents = async {
-            if self.write_documents { self.run_documents(Arc::clone(&policies), shutdown.clone()).await } else { Ok(0) }
-        };
+        let views = async { if self.views { self.run_views(Arc::clone(&policies), shutdown.clone()).await } else { Ok(0) } };
+        let documents =
+            async { if self.write_documents { self.run_documents(Arc::clone(&policies), shutdown.clone()).await } else { Ok(0) } };
         // Whichever gives up takes the other down in order, so that a supervisor sees one whole process end.
         let (views, documents) = tokio::join!(stop_all(views, &shutdown), stop_all(documents, &shutdown));
         report.abort();
@@ -157,6 +154,7 @@ impl Snapshot {
                 batch_max: self.config.snapshot.batch_max,
                 linger,
                 attempts_max: bus.embedded.attempts_max,
+                horizon_ms: seconds(self.config.redis.conversation_ttl_s),
                 drain_timeout: Duration::from_secs(self.config.snapshot.drain_timeout_s),
             },
             counters: Arc::clone(counters),

@@ -5,38 +5,27 @@ use std::num::NonZeroUsize;
 use crate::schema::state::ConversationState;
 
 /// The least recently used states leave first. What stands here is a copy: the store's `rev` decides whether it still holds.
-pub struct States {
+pub(super) struct States {
     states: lru::LruCache<u128, (ConversationState, u64), foldhash::fast::RandomState>,
 }
 
 impl States {
     /// Room for at most `max` states.
     #[must_use]
-    pub fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize) -> Self {
         let max = NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN);
         Self { states: lru::LruCache::with_hasher(max, foldhash::fast::RandomState::default()) }
     }
 
     /// Takes a state out; whoever folds it puts it back when the store has it.
-    pub fn take(&mut self, account: &str, conversation: &str) -> Option<(ConversationState, u64)> {
+    pub(super) fn take(&mut self, account: &str, conversation: &str) -> Option<(ConversationState, u64)> {
         self.states.pop(&key(account, conversation))
     }
 
-    /// Whether the state is here.
-    #[must_use]
-    pub fn has(&self, account: &str, conversation: &str) -> bool {
-        self.states.contains(&key(account, conversation))
-    }
-
     /// Keeps a state as the store has it.
-    pub fn keep(&mut self, state: ConversationState, rev: u64) {
+    pub(super) fn keep(&mut self, state: ConversationState, rev: u64) {
         let key = key(state.account.raw(), state.conversation.raw());
         self.states.put(key, (state, rev));
-    }
-
-    /// Forgets everything: the store has lost its own.
-    pub fn clear(&mut self) {
-        self.states.clear();
     }
 }
 

@@ -18,7 +18,7 @@ use super::lane::{Folded, LaneError, Loaded, Target};
 use super::policies::Policies;
 
 /// Redis, and the documents that refill it.
-pub struct ViewsTarget {
+pub(super) struct ViewsTarget {
     writer: Writer,
     documents: Option<Documents>,
     policies: Arc<Policies>,
@@ -33,7 +33,7 @@ const ACCOUNTS_MAX: usize = 10_000;
 impl ViewsTarget {
     /// Writes through `writer`; what it has lost is looked up in `documents`.
     #[must_use]
-    pub fn new(writer: Writer, documents: Option<Documents>, policies: Arc<Policies>, counters: Arc<SnapshotCounters>) -> Self {
+    pub(super) fn new(writer: Writer, documents: Option<Documents>, policies: Arc<Policies>, counters: Arc<SnapshotCounters>) -> Self {
         Self { writer, documents, policies, counters, accounts: HashMap::new() }
     }
 
@@ -122,14 +122,19 @@ impl Target for ViewsTarget {
     }
 
     async fn write(&self, writes: Vec<ConversationWrite>) -> Result<Vec<WriteOutcome>, LaneError> {
-        Ok(self.writer.write_conversations(&writes).await?)
+        let outcomes = self.writer.write_conversations(&writes).await?;
+        self.writer.touch_accounts(&last_active(&writes)).await?;
+        Ok(outcomes)
     }
 
     async fn write_accounts(&mut self, decoded: &Decoded<'_>, accounts: &[(&str, Vec<usize>)], now: Millis) -> Result<(), LaneError> {
         let mut pending: Vec<&(&str, Vec<usize>)> = accounts.iter().collect();
         while !pending.is_empty() {
-            let missing: Vec<String> =
-                pending.iter().filter(|(account, _)| !self.accounts.contains_key(*account)).map(|(account, _)| (*account).to_owned()).collect();
+            let missing: Vec<String> = pending
+                .iter()
+                .filter(|(account, _)| !self.accounts.contains_key(*account))
+                .map(|(account, _)| (*account).to_owned())
+                .collect();
             if !missing.is_empty() {
                 if self.accounts.len() + missing.len() > ACCOUNTS_MAX {
                     self.accounts.clear();
@@ -175,10 +180,20 @@ impl Target for ViewsTarget {
             .map(|group| (group.account.to_owned(), group.conversation.to_owned()))
             .collect();
         if !due.is_empty() {
-            self.writer.forget(&due).await?;
+            self.writer.forget_due(&due).await?;
         }
         Ok(())
     }
+}
+
+/// When each account of the writes was last active.
+fn last_active(writes: &[ConversationWrite]) -> Vec<(String, Millis)> {
+    let mut accounts: HashMap<&str, Millis> = HashMap::new();
+    for write in writes {
+        let at = accounts.entry(&write.account).or_insert(write.active_at);
+        *at = write.active_at.max(*at);
+    }
+    accounts.into_iter().map(|(account, at)| (account.to_owned(), at)).collect()
 }
 
 fn decode_account(account: &str, bytes: &[u8]) -> AccountState {

@@ -17,7 +17,7 @@ const DUE_MAX: usize = 500;
 const REFILL_PAGE: usize = 500;
 
 /// The watcher.
-pub struct Watch {
+pub(super) struct Watch {
     /// Redis.
     pub writer: Writer,
     /// What refills it, where there is something.
@@ -38,7 +38,7 @@ enum WatchError {
 
 impl Watch {
     /// Looks until shutdown is requested. What fails is tried again at the next look.
-    pub async fn run(self, shutdown: Shutdown) {
+    pub(super) async fn run(self, shutdown: Shutdown) {
         let mut epoch: Option<String> = None;
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -81,7 +81,7 @@ impl Watch {
         for account in documents.accounts().await? {
             let mut after: Option<String> = None;
             loop {
-                let page = documents.summaries(&account, after.as_deref(), REFILL_PAGE).await?;
+                let page = documents.summaries(&account, after.as_deref(), REFILL_PAGE, clock::now()).await?;
                 let Some(last) = page.last() else { break };
                 after = Some(last.fan.clone());
                 sent += page.len();
