@@ -155,9 +155,7 @@ impl fmt::Display for Reason {
 pub fn normalize<'f>(frame: &'f [u8], context: &FrameContext<'f>) -> Normalized<'f> {
     match members(frame, context.depth_max.min(DEPTH_MAX)) {
         Ok((text, members)) => onlyfans::walk(text, &members, context),
-        Err((reason, detail)) => {
-            Normalized { rejected: vec![Rejected { reason, key: None, detail, bytes: frame }], ..Normalized::default() }
-        }
+        Err((reason, detail)) => Normalized { rejected: vec![Rejected::new(reason, None, detail, frame)], ..Normalized::default() },
     }
 }
 
@@ -212,7 +210,18 @@ pub const QUARANTINE_WHOLE_MAX_BYTES: usize = 1 << 20;
 /// Of what is larger it holds this much from the beginning, and the attribute `length` says how long it was.
 pub const QUARANTINE_CUT_BYTES: usize = 64 << 10;
 
-impl Rejected<'_> {
+/// Longest detail of a rejection.
+const DETAIL_MAX_BYTES: usize = 256;
+
+impl<'f> Rejected<'f> {
+    /// A rejection. The JSON reader's messages quote the value they are about, escaped but whole, so the detail is cut.
+    pub(super) fn new(reason: Reason, key: Option<Untrusted<'f>>, mut detail: String, bytes: &'f [u8]) -> Self {
+        if let Some(end) = (0..=DETAIL_MAX_BYTES).rev().find(|&end| detail.is_char_boundary(end)) {
+            detail.truncate(end);
+        }
+        Self { reason, key, detail, bytes }
+    }
+
     /// The message for the quarantine topic: the raw bytes, and as attributes what happened, where, and by which code. `stage` is `normalize`, `decode` or
     /// `apply`.
     #[must_use]

@@ -148,7 +148,6 @@ pub(super) fn message<'f>(item: &Item<'_, 'f>) -> Result<Event<'f>, Failure> {
 ///
 /// Outbound is what the account wrote and what names a recipient other than the account. An outbound message without a usable recipient belongs to
 /// no conversation: that is not guessed.
-#[expect(clippy::type_complexity, reason = "three answers to one question, taken apart at the one place that asks")]
 fn counterparty<'f>(
     item: &Item<'_, 'f>,
     mut from: Option<UserOrId<'f>>,

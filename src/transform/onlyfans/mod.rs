@@ -34,9 +34,6 @@ pub(super) const ITEMS_MAX: usize = 1024;
 /// Largest source item that an event carries.
 const RAW_MAX_BYTES: usize = 64 * 1024;
 
-/// Longest detail of a rejection.
-const DETAIL_MAX_BYTES: usize = 256;
-
 /// Turns a frame's members into events, rejections and a control answer.
 pub(super) fn walk<'f>(frame: &'f str, members: &Members<'f>, context: &FrameContext<'f>) -> Normalized<'f> {
     let mut walk = Walk { context, out: Normalized::default(), full: members.cut };
@@ -51,7 +48,7 @@ pub(super) fn walk<'f>(frame: &'f str, members: &Members<'f>, context: &FrameCon
     walk.counters(&counters);
     if walk.full {
         let detail = format!("more than {ITEMS_MAX} items in one frame");
-        walk.out.rejected.push(Rejected { reason: Reason::TooManyItems, key: None, detail, bytes: frame.as_bytes() });
+        walk.out.rejected.push(Rejected::new(Reason::TooManyItems, None, detail, frame.as_bytes()));
     }
     walk.out
 }
@@ -115,7 +112,7 @@ impl<'f> Walk<'_, 'f> {
         let item = Item { context: self.context, key, json, item_no: self.next_item_no() };
         match read(&item) {
             Ok(event) => self.push(event, json),
-            Err(failure) => self.reject(key, None, json, failure),
+            Err(failure) => self.reject(key, None, json, &failure),
         }
     }
 
@@ -134,11 +131,11 @@ impl<'f> Walk<'_, 'f> {
                     let item = Item { context: self.context, key, json, item_no: self.next_item_no() };
                     match read_item(&item) {
                         Ok(event) => self.push(event, json),
-                        Err(failure) => self.reject(key, Some(index), json, failure),
+                        Err(failure) => self.reject(key, Some(index), json, &failure),
                     }
                 }
             }
-            Err(failure) => self.reject(key, None, json, failure),
+            Err(failure) => self.reject(key, None, json, &failure),
         }
     }
 
@@ -154,7 +151,7 @@ impl<'f> Walk<'_, 'f> {
                     object.push_str("\":");
                     object.push_str(json.get());
                 }
-                Err(failure) if self.has_room() => self.reject(key, None, json, failure),
+                Err(failure) if self.has_room() => self.reject(key, None, json, &failure),
                 Err(_) => {}
             }
         }
@@ -182,13 +179,11 @@ impl<'f> Walk<'_, 'f> {
     }
 
     #[cold]
-    fn reject(&mut self, key: &Untrusted<'f>, index: Option<usize>, json: &'f RawValue, failure: Failure) {
+    fn reject(&mut self, key: &Untrusted<'f>, index: Option<usize>, json: &'f RawValue, failure: &Failure) {
         let index = index.map(|index| format!("[{index}]")).unwrap_or_default();
         let dot = if failure.path.is_empty() { "" } else { "." };
-        let mut detail = format!("{}{index}{dot}{}: {}", key.raw(), failure.path, failure.what);
-        // The JSON reader's messages quote the value, escaped but whole.
-        detail.truncate(detail.floor_char_boundary(DETAIL_MAX_BYTES));
-        self.out.rejected.push(Rejected { reason: failure.reason, key: Some(key.clone()), detail, bytes: json.get().as_bytes() });
+        let detail = format!("{}{index}{dot}{}: {}", key.raw(), failure.path, failure.what);
+        self.out.rejected.push(Rejected::new(failure.reason, Some(key.clone()), detail, json.get().as_bytes()));
     }
 
     /// The gravest answer of a frame stands.
