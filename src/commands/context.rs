@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use super::exit::{CommandError, Exit};
 use super::output::{ColorChoice, Output};
-use crate::config::{self, Environment, Loaded, Override, Sources};
+use crate::config::{self, Environment, Loaded, LogConfig, Override, Sources};
+use crate::runtime::telemetry;
 
 /// Options of every command.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -97,6 +98,14 @@ impl Context {
         let overrides: Vec<Override> = self.globals.overrides().into_iter().chain(own).collect();
         let sources = Sources { file: self.globals.config.as_deref(), overrides: &overrides, ..Sources::new(&self.environment) };
         Ok(config::load(&sources)?)
+    }
+
+    /// Starts the log of a daemon, on stderr.
+    ///
+    /// # Errors
+    /// With [`Exit::Config`], where the filter cannot be read.
+    pub fn start_logging(&self, config: &LogConfig) -> Result<(), CommandError> {
+        Ok(telemetry::init(config)?)
     }
 
     /// Runs a command's asynchronous part to its end, on a runtime of its own.

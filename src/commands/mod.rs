@@ -13,15 +13,19 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 mod completions;
 mod config;
 mod context;
+mod errors;
 mod exit;
+mod ingest;
 mod man;
 pub mod output;
 pub mod read;
 mod schema;
+mod snapshot;
 
 pub use context::{Context, Globals};
 pub use exit::{CommandError, Exit};
 
+use crate::runtime::shutdown::Shutdown;
 use output::ColorChoice;
 
 /// One pipeline from a live-chat WebSocket stream to the current state of every conversation.
@@ -48,6 +52,10 @@ Exit codes: 0 done, 1 a finding, 2 usage, 65 bad data, 69 a backend is down, 75 
 /// The commands, in the order of the help.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Read the live sockets, normalize, publish
+    Ingest(ingest::Args),
+    /// Fold events into Redis and the documents
+    Snapshot(snapshot::Args),
     /// Check, print or write the config
     Config(config::Args),
     /// Print the JSON Schema of what convpipe reads and writes
@@ -65,11 +73,18 @@ pub enum Command {
 /// What the command could not do, with its exit code. [`Context::conclude`] tells it.
 pub fn run(context: &Context, command: Command) -> Result<Exit, CommandError> {
     match command {
+        Command::Ingest(args) => ingest::run(context, &args),
+        Command::Snapshot(args) => snapshot::run(context, &args),
         Command::Config(args) => config::run(context, &args),
         Command::Schema(args) => schema::run(context, &args),
         Command::Completions(args) => completions::run(context, &args),
         Command::Man(args) => man::run(context, &args),
     }
+}
+
+/// A stop that SIGINT and SIGTERM ask for, for a daemon or a follower.
+fn listen() -> Result<Shutdown, CommandError> {
+    Shutdown::listen().map_err(|error| CommandError::new(Exit::TryLater, "cannot listen to signals").caused_by(&error))
 }
 
 /// Reads the command line, the program's name included.

@@ -5,10 +5,12 @@
 //! confirmed it; every hole in what was read is a `connection.gap`; a stop ends in an empty buffer or says what was left in it.
 
 mod account;
+mod artifacts;
 mod buffer;
 mod counters;
 mod intake;
 mod publisher;
+mod translate;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,10 +22,12 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, timeout_at};
 
 use self::account::{Account, Shared};
+pub use self::artifacts::Artifacts;
 use self::buffer::Buffer;
 pub use self::counters::{Counters, Counts};
 pub use self::intake::{FrameAt, Intake, Translate};
 pub use self::publisher::Publish;
+pub use self::translate::translate;
 use crate::config::IngestConfig;
 use crate::runtime::shutdown::Shutdown;
 use crate::schema::artifact::Artifact;

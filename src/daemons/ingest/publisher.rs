@@ -28,6 +28,14 @@ pub trait Publish: Send + Sync + 'static {
     fn publish(&self, batch: Vec<Envelope>) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
+impl Publish for crate::bus::Publisher {
+    type Error = crate::bus::PublishError;
+
+    async fn publish(&self, batch: Vec<Envelope>) -> Result<(), Self::Error> {
+        Self::publish(self, batch).await
+    }
+}
+
 /// Publishes until the buffer is closed and empty.
 pub(super) async fn run<P: Publish>(buffer: Buffer, events: P, quarantine: P, batch_max: usize, counters: Arc<Counters>) {
     while let Some(batch) = buffer.take(batch_max).await {

@@ -52,23 +52,21 @@ pub(super) fn renumber(frame: String, round: u64) -> String {
     for (key, item) in &mut items {
         match key.as_str() {
             "api2_chat_message" => {
-                bump(item.get_mut("id"), round);
-                bump(item.pointer_mut("/replyToMessage/id"), round);
+                bump_all(item.get_mut("id"), round);
+                bump_all(item.pointer_mut("/replyToMessage/id"), round);
             }
-            "chat_message_delete" => bump(Some(item), round),
+            "chat_message_delete" => bump(item, round),
             "new_message" => {
-                bump(item.get_mut("id"), round);
+                bump_all(item.get_mut("id"), round);
                 if let Some(Value::String(link)) = item.pointer_mut("/replacePairs/{MESSAGE_LINK}") {
                     bump_link(link, round);
                 }
             }
             "story_tips" | "stream_tips" | "chat_queue_update" | "chat_message_like" | "chat_message_unlike" => {
-                bump(item.get_mut("id"), round)
+                bump_all(item.get_mut("id"), round)
             }
             "toasts" => {
-                for toast in item.as_array_mut().into_iter().flatten() {
-                    bump(toast.get_mut("id"), round);
-                }
+                bump_all(item.as_array_mut().into_iter().flatten().filter_map(|toast| toast.get_mut("id")), round);
             }
             _ => {}
         }
@@ -79,14 +77,18 @@ pub(super) fn renumber(frame: String, round: u64) -> String {
 /// Ids of a round lie a billion above those of the round before: below that no recording repeats, above it 13 digits stay 13.
 const ROUND: u64 = 1_000_000_000;
 
-fn bump(id: Option<&mut Value>, round: u64) {
+fn bump_all<'v>(ids: impl IntoIterator<Item = &'v mut Value>, round: u64) {
+    ids.into_iter().for_each(|id| bump(id, round));
+}
+
+fn bump(id: &mut Value, round: u64) {
     match id {
-        Some(Value::Number(number)) => {
+        Value::Number(number) => {
             if let Some(value) = number.as_u64().filter(|&value| value > 0) {
                 *number = value.saturating_add(round.saturating_mul(ROUND)).into();
             }
         }
-        Some(Value::String(text)) => {
+        Value::String(text) => {
             if let Some(value) = text.parse::<u64>().ok().filter(|&value| value > 0) {
                 *text = value.saturating_add(round.saturating_mul(ROUND)).to_string();
             }

@@ -1,0 +1,86 @@
+//! Which exit code an error of each room has.
+
+use super::{CommandError, Exit};
+use crate::auth::ArtifactError;
+use crate::bus::BusError;
+use crate::daemons::ingest::IngestError;
+use crate::daemons::playback::RecordingError;
+use crate::daemons::snapshot::SnapshotError;
+use crate::documents::DocumentsError;
+use crate::runtime::telemetry::TelemetryError;
+use crate::transform::materialize::MaterializeError;
+use crate::transform::policy::PolicyError;
+use crate::views::ViewsError;
+
+impl From<BusError> for CommandError {
+    fn from(error: BusError) -> Self {
+        Self::of(Exit::Unavailable, &error)
+    }
+}
+
+impl From<DocumentsError> for CommandError {
+    fn from(error: DocumentsError) -> Self {
+        Self::of(Exit::Unavailable, &error)
+    }
+}
+
+impl From<ViewsError> for CommandError {
+    fn from(error: ViewsError) -> Self {
+        match &error {
+            ViewsError::Config { .. } | ViewsError::PasswordFile { .. } => Self::of(Exit::Config, &error),
+            ViewsError::Auth { .. } | ViewsError::NoPermission(_) => Self::of(Exit::AuthRefused, &error),
+            ViewsError::Unreachable { .. } => Self::of(Exit::Unavailable, &error)
+                .hint("start Redis, or set redis.url (CONVPIPE_REDIS_URL); `convpipe dev` brings one of its own"),
+            _ => Self::of(Exit::Unavailable, &error),
+        }
+    }
+}
+
+impl From<ArtifactError> for CommandError {
+    fn from(error: ArtifactError) -> Self {
+        Self::of(Exit::AuthRefused, &error)
+    }
+}
+
+impl From<PolicyError> for CommandError {
+    fn from(error: PolicyError) -> Self {
+        Self::of(Exit::Config, &error)
+    }
+}
+
+impl From<TelemetryError> for CommandError {
+    fn from(error: TelemetryError) -> Self {
+        Self::of(Exit::Config, &error)
+    }
+}
+
+impl From<RecordingError> for CommandError {
+    fn from(error: RecordingError) -> Self {
+        Self::of(Exit::BadData, &error)
+    }
+}
+
+impl From<MaterializeError> for CommandError {
+    fn from(error: MaterializeError) -> Self {
+        Self::of(Exit::BadData, &error)
+    }
+}
+
+impl From<IngestError> for CommandError {
+    fn from(error: IngestError) -> Self {
+        match &error {
+            IngestError::Undrained { .. } | IngestError::Broken(_) => Self::of(Exit::TryLater, &error),
+        }
+    }
+}
+
+impl From<SnapshotError> for CommandError {
+    fn from(error: SnapshotError) -> Self {
+        match error {
+            SnapshotError::Policy(error) => error.into(),
+            SnapshotError::Bus(error) => error.into(),
+            SnapshotError::Views(error) => error.into(),
+            SnapshotError::Consumer(_) | SnapshotError::Undrained(_) => Self::of(Exit::TryLater, &error),
+        }
+    }
+}

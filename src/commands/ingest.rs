@@ -1,0 +1,89 @@
+//! `convpipe ingest`: the sockets in, events on the bus out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{CommandError, Context, Exit};
+use crate::auth::{ArtifactStore, usable};
+use crate::backends;
+use crate::bus::Bus;
+use crate::config::{Config, Override};
+use crate::daemons::ingest::{self, Artifacts, Counters, Ingest, OnLive, translate};
+use crate::runtime::clock;
+use crate::runtime::shutdown::Shutdown;
+
+/// Read the live sockets, normalize, publish
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+One connection an account; the accounts are the artifacts in auth.dir, and new ones are picked up while it runs.
+SIGINT or SIGTERM: stop reading, publish what was read, exit 0; or 75 if that takes longer than --drain-timeout.
+
+Examples:
+  convpipe ingest                          all accounts of auth.dir
+  convpipe ingest --auth-dir /run/tokens   those of another folder")]
+pub struct Args {
+    /// Folder of the artifacts, instead of auth.dir.
+    #[arg(long, value_name = "DIR")]
+    auth_dir: Option<String>,
+    /// Longest time for a stop, in seconds, instead of ingest.drain_timeout_s.
+    #[arg(long, value_name = "SECONDS")]
+    drain_timeout: Option<u64>,
+}
+
+/// Runs `convpipe ingest`.
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> {
+    let mut own = Vec::new();
+    if let Some(value) = &args.auth_dir {
+        own.push(Override { key: "auth.dir", flag: "--auth-dir", value: value.clone() });
+    }
+    if let Some(value) = args.drain_timeout {
+        own.push(Override { key: "ingest.drain_timeout_s", flag: "--drain-timeout", value: value.to_string() });
+    }
+    let config = context.config_with(own)?.config;
+    context.start_logging(&config.log)?;
+    check_artifacts(&config)?;
+    let live: OnLive = Arc::new(|account| tracing::info!(account = ?account, "live"));
+    context.block_on(async {
+        let shutdown = super::listen()?;
+        serve(&config, &backends::bus(&config)?, Some(live), shutdown).await?;
+        Ok(Exit::Done)
+    })
+}
+
+/// Runs ingest on a bus until a stop is asked for. Part of `convpipe dev` too.
+pub(super) async fn serve(config: &Config, bus: &Bus, on_live: Option<OnLive>, shutdown: Shutdown) -> Result<(), CommandError> {
+    let mut artifacts = Artifacts::new(ArtifactStore::new(&config.auth.dir));
+    let service = Ingest {
+        config: config.ingest.clone(),
+        scan: move || artifacts.look(),
+        scan_every: Duration::from_millis(config.auth.watch_ms),
+        translate,
+        events: bus.publisher(&config.bus.topic)?,
+        quarantine: bus.publisher(&config.bus.quarantine_topic)?,
+        counters: Arc::new(Counters::default()),
+        on_live,
+    };
+    ingest::run(service, shutdown).await?;
+    Ok(())
+}
+
+/// A folder in which not one of the artifacts can be used is a mistake that waiting does not mend. An empty one is filled by somebody else.
+fn check_artifacts(config: &Config) -> Result<(), CommandError> {
+    let scan = ArtifactStore::new(&config.auth.dir).scan();
+    let now = clock::now();
+    let usables = scan.artifacts.iter().filter(|artifact| usable(artifact, now).is_ok()).count();
+    if usables > 0 {
+        return Ok(());
+    }
+    if let Some(problem) = scan.problems.into_iter().next() {
+        return Err(problem.into());
+    }
+    if let Some(artifact) = scan.artifacts.first()
+        && let Err(why) = usable(artifact, now)
+    {
+        let message = format!("no artifact in {} can be used; the first: {}: {why}", config.auth.dir.display(), artifact.account_id);
+        return Err(CommandError::new(Exit::AuthRefused, message));
+    }
+    tracing::warn!(dir = ?config.auth.dir, "there is no artifact yet; waiting for the first");
+    Ok(())
+}
