@@ -141,14 +141,12 @@ async fn consumers_killed_at_any_moment_lose_nothing() {
     }
     let mut last = bus.subscriber("events", "s").await.unwrap();
     while seen.len() < ALL {
-        tokio::select! {
-            deliveries = within(copied.next()) => seen.extend(numbers(&deliveries.unwrap())),
-            deliveries = within(last.next()) => {
-                let deliveries = deliveries.unwrap();
-                seen.extend(numbers(&deliveries));
-                ack(&last, &deliveries);
-            }
-        }
+        let (subscriber, deliveries) = tokio::select! {
+            deliveries = within(copied.next()) => (&copied, deliveries.unwrap()),
+            deliveries = within(last.next()) => (&last, deliveries.unwrap()),
+        };
+        seen.extend(numbers(&deliveries));
+        ack(subscriber, &deliveries);
     }
     // What a killed one had copied and not acked comes again.
     let ack_for_ever = async {
