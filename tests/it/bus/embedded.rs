@@ -288,6 +288,25 @@ async fn a_subscription_that_retention_overtook_skips_and_counts() {
 }
 
 #[tokio::test]
+async fn the_wal_starts_over_while_small_publishes_go_on_without_a_pause() {
+    let (_dir, config, bus) = fresh();
+    let publisher = bus.publisher("t").unwrap();
+    publisher.publish(messages([0])).await.unwrap();
+    // The header of a WAL counts how often it was begun: https://sqlite.org/fileformat2.html#walformat
+    let wal = config.dir.join("t.log.db-wal");
+    let begun = || std::fs::read(&wal).unwrap()[12..16].to_vec();
+    let first = begun();
+    within(async {
+        while begun() == first {
+            for number in 0..1_000 {
+                publisher.publish(messages([number])).await.unwrap();
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_damaged_segment_is_skipped_and_counted() {
     let (_dir, config, bus) = fresh();
     let publisher = bus.publisher("t").unwrap();
