@@ -274,7 +274,7 @@ fn settle(transaction: &Transaction<'_>, owner: &str, settlement: &Settlement, n
     Ok(())
 }
 
-/// A lease id, never given twice: a late answer must not hit another lease.
+/// A lease id. Each grant has its own, never given twice: a late answer must not hit another delivery.
 fn next_lease(transaction: &Transaction<'_>) -> rusqlite::Result<i64> {
     let mut take = transaction.prepare_cached("UPDATE cursor SET next_lease = next_lease + 1 RETURNING next_lease - 1")?;
     take.query_row([], |row| row.get(0))
@@ -291,7 +291,7 @@ fn lease_waiting(
     let sql = "SELECT id, first, count, bytes, done, attempt FROM lease WHERE owner IS NULL AND deadline <= ?1 ORDER BY deadline, first";
     let mut due = transaction.prepare_cached(sql)?;
     let mut rows = due.query([turn.now.0])?;
-    let mut grants = Vec::new();
+    let (mut waiting, mut grants) = (Vec::new(), Vec::new());
     let mut all_fit = true;
     while let Some(row) = rows.next()? {
         let done = Done::from_blob(row.get_ref(4)?.as_blob()?);
@@ -303,12 +303,15 @@ fn lease_waiting(
             break;
         }
         room = Room { messages: room.messages - open, bytes: room.bytes - bytes };
-        grants.push(Grant { lease: row.get(0)?, first: row.get(1)?, count, done, attempt: row.get::<_, u32>(5)? + 1 });
+        waiting.push(row.get::<_, i64>(0)?);
+        grants.push(Grant { lease: 0, first: row.get(1)?, count, done, attempt: row.get::<_, u32>(5)? + 1 });
     }
     drop(rows);
-    let mut take = transaction.prepare_cached("UPDATE lease SET owner = ?1, deadline = ?2, attempt = ?3 WHERE id = ?4")?;
-    for grant in &grants {
-        take.execute(params![owner, deadline.0, grant.attempt, grant.lease])?;
+    // With a new id: the subscriber that had it before may be this one, and its late answers must not count for the new delivery.
+    let mut take = transaction.prepare_cached("UPDATE lease SET id = ?1, owner = ?2, deadline = ?3, attempt = ?4 WHERE id = ?5")?;
+    for (id, grant) in waiting.iter().zip(&mut grants) {
+        grant.lease = next_lease(transaction)?;
+        take.execute(params![grant.lease, owner, deadline.0, grant.attempt, id])?;
     }
     Ok((grants, all_fit.then_some(room)))
 }

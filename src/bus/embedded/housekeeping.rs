@@ -11,8 +11,9 @@ use crate::bus::{BusError, StorageError};
 
 /// Bytes written between two checkpoints, about.
 const CHECKPOINT_BYTES: usize = 16 << 20;
-/// A WAL that writers have kept from ending is made to start over beyond this, and writers wait for it.
-const WAL_BYTES_MAX: i64 = 64 << 20;
+/// A WAL that writers have kept from ending is made to start over beyond this, and writers wait for it. It can be larger by what is written
+/// during one checkpoint.
+const WAL_BYTES_MAX: i64 = 32 << 20;
 /// Longest time between two looks: old events go even while nothing is published.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Segments deleted in one transaction: about a millisecond for the writers.

@@ -14,10 +14,14 @@ use crate::config::Durability;
 use crate::schema::envelope::Envelope;
 use crate::schema::time::Millis;
 
+/// Bytes of a page. Every commit writes whole pages: with 16 KiB a publish of one message costs twice as much of the WAL, with 4 KiB large
+/// batches are about a tenth slower.
+const PAGE_BYTES: u32 = 8_192;
+
 /// `data` stands last, so that the other columns are read without touching its pages.
 const LAYOUT: Layout = Layout {
     version: 1,
-    page_bytes: 16_384,
+    page_bytes: PAGE_BYTES,
     schema: "
         CREATE TABLE segment (
             first INTEGER PRIMARY KEY,
@@ -30,6 +34,12 @@ const LAYOUT: Layout = Layout {
         CREATE TABLE floor (one INTEGER PRIMARY KEY CHECK (one = 1), first INTEGER NOT NULL);
         INSERT INTO floor VALUES (1, 0);",
 };
+
+/// About how many bytes the WAL grows by when these segments are appended: the pages that they fill, and the leaf that is written anew.
+pub(super) fn written_bytes(segments: &[Segment]) -> usize {
+    let page = PAGE_BYTES as usize;
+    segments.iter().map(|segment| segment.data.len() / page * page).sum::<usize>() + page
+}
 
 /// A connection to a topic's log.
 pub(super) struct Log {

@@ -19,6 +19,7 @@ mod segment;
 mod sqlite;
 mod subscriber;
 mod wake;
+mod worker;
 
 #[cfg(test)]
 mod model;

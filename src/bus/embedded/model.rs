@@ -1,7 +1,7 @@
 //! The leases against a naive model: every message on its own, in a plain vector.
 //!
 //! What the model checks after every step: a message is granted only when nobody holds it and it is due, with the right attempt; with room for
-//! everything, everything due is granted; and what the files count as unacked is what the model has unacked.
+//! everything, everything due is granted; and what the files have unacked and waiting is what the model has.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::cursor::{Cursor, Grant, Turn, unacked};
+use super::cursor::{Cursor, Grant, Outlook, Turn, unacked};
 use super::leases::Held;
 use super::log::{Log, Room, SegmentCache};
 use super::segment::Encoder;
@@ -61,7 +61,7 @@ fn op() -> impl Strategy<Value = Op> {
 enum State {
     New,
     Waiting(Millis),
-    Held { owner: usize, until: Millis },
+    Held { owner: usize, lease: i64, until: Millis },
     Acked,
 }
 
@@ -78,7 +78,7 @@ struct Worker {
     held: Held,
     /// Delivered and unanswered: offset, lease, index.
     delivered: Vec<(i64, i64, u32)>,
-    answers: Vec<(i64, Option<Duration>)>,
+    answers: Vec<(i64, i64, Option<Duration>)>,
 }
 
 struct World {
@@ -131,6 +131,10 @@ impl World {
         let unacked = unacked(self.workers[0].cursor.path(), &self.log).unwrap();
         let expected: Vec<i64> = (0i64..).zip(&self.messages).filter(|(_, m)| m.state != State::Acked).map(|(at, _)| at).collect();
         assert_eq!((unacked.messages, unacked.oldest), (expected.len() as i64, expected.first().copied()));
+        let waiting = self.messages.iter().filter_map(|message| if let State::Waiting(at) = message.state { Some(at) } else { None });
+        let new = self.messages.iter().filter(|message| message.state == State::New).count();
+        let expected = Outlook { next: (self.messages.len() - new) as i64, waiting_at: waiting.min() };
+        assert_eq!(self.workers[0].cursor.outlook().unwrap(), expected);
     }
 
     fn publish(&mut self, counts: &[usize]) {
@@ -151,7 +155,11 @@ impl World {
         let owner = self.workers[worker].owner;
         let until = self.now.plus(LEASE.as_millis() as i64);
         if extend {
-            self.held_by(owner, |message| message.state = State::Held { owner, until });
+            self.held_by(owner, |message| {
+                if let State::Held { until: extended, .. } = &mut message.state {
+                    *extended = until;
+                }
+            });
         }
         let mut taken = 0;
         for grant in &granted.grants {
@@ -175,7 +183,7 @@ impl World {
             let message = &mut self.messages[offset as usize];
             assert!(is_due(message, self.now), "{offset} was granted while {:?}", message.state);
             assert_eq!(grant.attempt, message.attempt + 1, "attempt of {offset}");
-            *message = Message { state: State::Held { owner: *owner, until }, attempt: grant.attempt };
+            *message = Message { state: State::Held { owner: *owner, lease: grant.lease, until }, attempt: grant.attempt };
             delivered.push((offset, grant.lease, index));
             taken += 1;
         }
@@ -193,14 +201,14 @@ impl World {
             None => worker.held.ack(lease, index),
         };
         assert!(answered && !worker.held.ack(lease, index), "only the first answer counts");
-        worker.answers.push((offset, nack));
+        worker.answers.push((offset, lease, nack));
     }
 
     fn write_answers(&mut self, worker: usize) {
         let worker = &mut self.workers[worker];
-        for (offset, nack) in worker.answers.drain(..) {
+        for (offset, answered, nack) in worker.answers.drain(..) {
             let message = &mut self.messages[offset as usize];
-            if matches!(message.state, State::Held { owner, .. } if owner == worker.owner) {
+            if matches!(message.state, State::Held { owner, lease, .. } if (owner, lease) == (worker.owner, answered)) {
                 message.state = nack.map_or(State::Acked, |delay| State::Waiting(self.now.plus(delay.as_millis() as i64)));
             }
         }
@@ -211,7 +219,7 @@ impl World {
         let (now, dead) = (self.now, &self.dead);
         self.workers[worker].cursor.reclaim(now, |owner| dead.contains(&owner.parse().unwrap())).unwrap();
         for message in &mut self.messages {
-            if matches!(message.state, State::Held { owner, until } if owner != me && (until <= now || dead.contains(&owner))) {
+            if matches!(message.state, State::Held { owner, until, .. } if owner != me && (until <= now || dead.contains(&owner))) {
                 message.state = State::Waiting(now);
             }
         }

@@ -5,7 +5,7 @@ use std::sync::mpsc::sync_channel;
 use tokio::sync::{mpsc, oneshot};
 
 use super::housekeeping::{House, Housekeeper};
-use super::log::{Log, Retention};
+use super::log::{Log, Retention, written_bytes};
 use super::segment::{Encoder, Segment};
 use super::wake::Ringer;
 use super::{EmbeddedBus, now, spawn};
@@ -103,7 +103,7 @@ impl Writer {
             // A caller that no longer waits does not mind.
             let _ = request.reply.send(result.clone());
         }
-        self.housekeeper.wrote(segments.iter().map(|segment| segment.data.len()).sum());
+        self.housekeeper.wrote(written_bytes(&segments));
     }
 }
 

@@ -1,36 +1,23 @@
-//! Subscribing: one thread leases, reads and settles; the caller's side only exchanges memory with it.
-//!
-//! The thread sleeps on its bell: a publish, a lease given back elsewhere and the caller's own answers all ring it. While the bell is silent it
-//! wakes for the next thing that falls due, and for a look of its own every [`super::LOOK_EVERY`].
+//! Subscribing, the caller's side: it only exchanges memory with the thread of [`super::worker`], and never waits for a file.
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
-use super::cursor::{Cursor, Grant, Outlook, Turn};
-use super::housekeeping::{House, Housekeeper};
-use super::leases::{Held, Settlement};
-use super::log::{Log, Message, Room, SegmentCache};
-use super::wake::{Bell, OwnRinger, Ringer};
-use super::{EmbeddedBus, now, spawn};
+use super::leases::Held;
+use super::log::Room;
+use super::wake::OwnRinger;
+use super::worker::Worker;
+use super::{EmbeddedBus, spawn};
 use crate::bus::{AckId, BusError, Counters, Delivery, StorageError, SubscribeError};
 
-/// How long answers may wait for a lease transaction that takes them along.
-const LINGER: Duration = Duration::from_millis(10);
 /// Most that is leased in one transaction: it is read and handed over while the caller works on what came before.
 const TURN_MESSAGES_MAX: usize = 4_096;
 const TURN_BYTES_MAX: usize = 4 << 20;
 /// Room is used again once this part of the window is free: a full window would otherwise cost a transaction for every single ack.
 const ROOM_PART: usize = 8;
-/// What a turn writes, about.
-const TURN_WRITTEN_BYTES: usize = 16 << 10;
-/// Waits after a storage fault.
-const RETRY_MIN: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_secs(2);
-
 /// A subscriber of the embedded engine.
 #[derive(Debug)]
 pub struct Subscriber {
@@ -46,51 +33,49 @@ pub struct Acker {
 
 /// What the caller's side and the thread exchange.
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
-    news: Notify,
-    counters: Arc<Counters>,
-    window: Window,
-    ringer: OwnRinger,
+pub(super) struct Shared {
+    pub(super) state: Mutex<State>,
+    pub(super) news: Notify,
+    pub(super) counters: Arc<Counters>,
+    pub(super) window: Window,
+    pub(super) ringer: OwnRinger,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    held: Held,
+pub(super) struct State {
+    pub(super) held: Held,
     /// Delivered by the thread, not yet taken by the caller.
-    ready: Vec<Delivery>,
-    fault: Option<StorageError>,
+    pub(super) ready: Vec<Delivery>,
+    pub(super) fault: Option<StorageError>,
     /// When the oldest answer that is not written was given.
-    answered_at: Option<Instant>,
-    sleep: Sleep,
-    closing: bool,
-    ended: bool,
+    pub(super) answered_at: Option<Instant>,
+    pub(super) sleep: Sleep,
+    pub(super) closing: bool,
+    pub(super) ended: bool,
 }
 
 /// What the thread is waiting for, so that an answer rings it only where that changes something.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Sleep {
+pub(super) enum Sleep {
     /// It is awake, or rung already.
     #[default]
     Awake,
-    /// Any answer starts the linger time.
+    /// The first answer starts the linger time; those after it have nothing to hurry for.
     ForAnswers,
-    /// The linger time runs; nothing to hurry for.
-    Lingering,
-    /// There is more to deliver, and no room.
+    /// The same, and there is more to deliver once there is room.
     ForRoom,
 }
 
 /// How much may be unanswered.
 #[derive(Debug, Clone, Copy)]
-struct Window {
-    messages: usize,
-    bytes: usize,
+pub(super) struct Window {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
 }
 
 impl Window {
     /// The room for the next turn, where it is worth one.
-    fn room(self, held: &Held) -> Option<Room> {
+    pub(super) fn room(self, held: &Held) -> Option<Room> {
         let messages = self.messages.saturating_sub(held.messages());
         let bytes = self.bytes.saturating_sub(held.bytes());
         let worth = held.messages() == 0 || messages >= (self.messages / ROOM_PART).max(1) && bytes >= (self.bytes / ROOM_PART).max(1);
@@ -108,7 +93,7 @@ impl Subscriber {
             match Worker::open(&bus, &name, &subscription) {
                 Ok(worker) => {
                     // Where the opener no longer waits, the subscriber is dropped here or with the channel, and that closes it.
-                    let _ = opened.send(Ok(Self { shared: Arc::clone(&worker.shared), ended }));
+                    let _ = opened.send(Ok(Self { shared: worker.shared(), ended }));
                     worker.run();
                 }
                 Err(error) => drop(opened.send(Err(error))),
@@ -179,7 +164,7 @@ impl Acker {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it holds the lock; if something did, the state would still be whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -194,11 +179,12 @@ impl Shared {
         if !state.held.is_changed() {
             return;
         }
+        let first = state.answered_at.is_none();
         state.answered_at.get_or_insert_with(Instant::now);
         let ring = match state.sleep {
-            Sleep::Awake | Sleep::Lingering => false,
-            Sleep::ForAnswers => true,
-            Sleep::ForRoom => self.window.room(&state.held).is_some(),
+            Sleep::Awake => false,
+            Sleep::ForAnswers => first,
+            Sleep::ForRoom => first || self.window.room(&state.held).is_some(),
         };
         if ring {
             state.sleep = Sleep::Awake;
@@ -210,254 +196,5 @@ impl Shared {
     fn begin_closing(&self) {
         self.lock().closing = true;
         self.ringer.ring();
-    }
-}
-
-/// What the subscriber's thread owns.
-struct Worker {
-    shared: Arc<Shared>,
-    bell: Bell,
-    log: Log,
-    cursor: Cursor,
-    housekeeper: Housekeeper,
-    others: Ringer,
-    cache: SegmentCache,
-    /// Settlements that are not written yet; more than one turn's only after a fault.
-    unwritten: Vec<Settlement>,
-    /// Leased and not read yet; outlives a step only after a fault.
-    unread: VecDeque<Grant>,
-    /// The room and the outlook of a turn that leased nothing: what waits is larger than the room. The same again would spin.
-    fruitless: Option<(Room, Outlook)>,
-    lease: Duration,
-    look_every: Duration,
-    look_at: Instant,
-    extend_at: Instant,
-}
-
-/// What to do next.
-enum Step {
-    Turn(Turn, Outlook),
-    Sleep(Duration),
-    Close,
-}
-
-impl Worker {
-    fn open(bus: &EmbeddedBus, topic: &str, subscription: &str) -> Result<Self, BusError> {
-        let config = &bus.config;
-        let wake = bus.wake_dir(topic)?;
-        let socket_fault = |error: std::io::Error| BusError::Folder { path: bus.config.dir.join("wake"), reason: error.to_string() };
-        let bell = Bell::bind(wake.clone()).map_err(socket_fault)?;
-        let shared = Shared {
-            state: Mutex::default(),
-            news: Notify::new(),
-            counters: Arc::default(),
-            window: Window { messages: config.in_flight_max.max(1), bytes: config.in_flight_bytes_max.max(1) },
-            ringer: OwnRinger::new(&bell).map_err(socket_fault)?,
-        };
-        let lease = Duration::from_millis(config.lease_ms.max(1));
-        let log = Log::open(&bus.log_path(topic), config.sync)?;
-        let path = bus.cursor_path(topic, subscription);
-        let cursor = Cursor::open(&path, &log, bell.name().to_owned(), lease, config.sync)?;
-        let housekeeper = Housekeeper::start(House::Cursor(Cursor::open_connection(&path, config.sync)?, path))?;
-        Ok(Self {
-            shared: Arc::new(shared),
-            others: Ringer::new(wake).map_err(socket_fault)?,
-            bell,
-            log,
-            cursor,
-            housekeeper,
-            cache: SegmentCache::default(),
-            unwritten: Vec::new(),
-            unread: VecDeque::new(),
-            fruitless: None,
-            lease,
-            look_every: bus.look_every.min(lease / 2),
-            look_at: Instant::now(),
-            extend_at: Instant::now(),
-        })
-    }
-
-    fn run(mut self) {
-        let mut retry = RETRY_MIN;
-        loop {
-            match self.step() {
-                Ok(true) => retry = RETRY_MIN,
-                Ok(false) => return self.close(),
-                Err(fault) => {
-                    tracing::warn!(error = %fault, "a subscriber of the bus could not go on; it tries again");
-                    let mut state = self.shared.lock();
-                    if state.closing {
-                        drop(state);
-                        return self.close();
-                    }
-                    state.fault = Some(fault);
-                    drop(state);
-                    self.shared.news.notify_one();
-                    std::thread::sleep(retry);
-                    retry = (retry * 2).min(RETRY_MAX);
-                }
-            }
-        }
-    }
-
-    /// Does the next thing; `false` where the subscriber is to close.
-    fn step(&mut self) -> Result<bool, StorageError> {
-        self.deliver_unread()?;
-        if Instant::now() >= self.look_at {
-            self.look()?;
-        }
-        match self.decide()? {
-            Step::Turn(turn, outlook) => self.turn(turn, outlook)?,
-            Step::Sleep(timeout) => {
-                if let Err(error) = self.bell.wait(timeout) {
-                    tracing::warn!(%error, "the wake-up socket of a subscriber failed; it looks by itself");
-                    std::thread::sleep(timeout.min(self.look_every));
-                }
-            }
-            Step::Close => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    /// What is done now and then: takes over from the dead, and makes sure that it can be rung.
-    fn look(&mut self) -> Result<(), StorageError> {
-        self.look_at = Instant::now() + self.look_every;
-        if let Err(error) = self.bell.ensure_bound() {
-            tracing::warn!(%error, "the wake-up socket of a subscriber cannot be bound again; it looks by itself");
-        }
-        let dir = self.bell.dir();
-        let reclaimed = self.cursor.reclaim(now(), |owner| !dir.is_alive(owner))?;
-        if reclaimed > 0 {
-            tracing::info!(leases = reclaimed, "took over leases of a subscriber that died or stood still");
-        }
-        Ok(())
-    }
-
-    /// Looks at both files and at the caller's side. When it returns [`Step::Sleep`], whatever would change that decision rings the bell.
-    fn decide(&self) -> Result<Step, StorageError> {
-        let (outlook, end, wall, started) = (self.cursor.outlook()?, self.log.end()?, now(), Instant::now());
-        let available = outlook.next < end || outlook.waiting_at.is_some_and(|at| at <= wall);
-        let mut state = self.shared.lock();
-        state.sleep = Sleep::Awake;
-        if state.closing {
-            return Ok(Step::Close);
-        }
-        let room = if available { self.shared.window.room(&state.held) } else { None };
-        let room = room.filter(|&room| self.fruitless != Some((room, outlook)));
-        let extend = !state.held.is_empty() && started >= self.extend_at;
-        let flush_at = state.answered_at.map(|at| at + LINGER);
-        if room.is_some() || extend || flush_at.is_some_and(|at| at <= started) || !self.unwritten.is_empty() {
-            return Ok(Step::Turn(Turn { now: wall, room, alone: state.held.messages() == 0, extend }, outlook));
-        }
-        state.sleep = match flush_at {
-            _ if available => Sleep::ForRoom,
-            Some(_) => Sleep::Lingering,
-            None => Sleep::ForAnswers,
-        };
-        let waiting = outlook.waiting_at.filter(|_| !available);
-        let waiting = waiting.map(|at| started + Duration::from_millis(u64::try_from(at.since(wall)).unwrap_or(0)));
-        let extend_at = (!state.held.is_empty()).then_some(self.extend_at);
-        let due = [Some(self.look_at), flush_at, waiting, extend_at].into_iter().flatten().min().unwrap_or(self.look_at);
-        Ok(Step::Sleep(due.saturating_duration_since(started)))
-    }
-
-    fn turn(&mut self, turn: Turn, outlook: Outlook) -> Result<(), StorageError> {
-        let started = Instant::now();
-        self.collect_settlements();
-        let granted = self.cursor.turn(&self.unwritten, turn, &self.log)?;
-        self.unwritten.clear();
-        self.housekeeper.wrote(TURN_WRITTEN_BYTES);
-        if turn.extend || turn.alone {
-            self.extend_at = started + self.lease / 3;
-        }
-        self.fruitless = turn.room.filter(|_| granted.grants.is_empty()).map(|room| (room, outlook));
-        self.count_lost(granted.lost);
-        self.unread.extend(granted.grants);
-        self.deliver_unread()
-    }
-
-    fn collect_settlements(&mut self) {
-        let mut state = self.shared.lock();
-        self.unwritten.extend(state.held.settle());
-        state.answered_at = None;
-    }
-
-    fn deliver_unread(&mut self) -> Result<(), StorageError> {
-        while let Some(&grant) = self.unread.front() {
-            self.deliver(grant)?;
-            self.unread.pop_front();
-        }
-        Ok(())
-    }
-
-    /// Reads what was leased and hands it to the caller's side.
-    fn deliver(&mut self, grant: Grant) -> Result<(), StorageError> {
-        let reading = self.log.read(grant.first, grant.count, &mut self.cache)?;
-        let mut done = grant.done;
-        let mut sizes = vec![0; usize::try_from(grant.count).unwrap_or(0)].into_boxed_slice();
-        let mut present = super::leases::Done::default();
-        let mut deliveries = Vec::with_capacity(reading.messages.len());
-        for Message { offset, published_at, envelope } in reading.messages {
-            let index = u32::try_from(offset - grant.first).unwrap_or(u32::MAX);
-            present.insert(index);
-            if let Some(size) = sizes.get_mut(index as usize) {
-                *size = u32::try_from(envelope.size()).unwrap_or(u32::MAX);
-            }
-            if !done.contains(index) {
-                deliveries.push(Delivery { envelope, attempt: grant.attempt, published_at, ack: AckId { lease: grant.lease, index } });
-            }
-        }
-        // What could not be read is done with: skipped and counted, so that the subscription goes on.
-        let missing = (0u32..).take(sizes.len()).filter(|&index| !present.contains(index) && done.insert(index)).count();
-        let missing = i64::try_from(missing).unwrap_or(i64::MAX);
-        let corrupt = reading.corrupt.min(missing);
-        self.shared.counters.corrupt.fetch_add(corrupt.unsigned_abs(), Ordering::Relaxed);
-        self.count_lost(missing - corrupt);
-        let delivered = deliveries.len() as u64;
-        let mut state = self.shared.lock();
-        state.held.grant(grant.lease, done, sizes);
-        if state.held.is_changed() {
-            state.answered_at.get_or_insert_with(Instant::now);
-        }
-        state.ready.append(&mut deliveries);
-        let counters = &self.shared.counters;
-        counters.in_flight.store(state.held.messages() as u64, Ordering::Relaxed);
-        drop(state);
-        counters.delivered.fetch_add(delivered, Ordering::Relaxed);
-        if grant.attempt > 1 {
-            counters.redelivered.fetch_add(delivered, Ordering::Relaxed);
-        }
-        self.shared.news.notify_one();
-        Ok(())
-    }
-
-    fn count_lost(&self, lost: i64) {
-        if lost > 0 {
-            self.shared.counters.lost_to_retention.fetch_add(lost.unsigned_abs(), Ordering::Relaxed);
-            tracing::warn!(
-                messages = lost,
-                path = %self.cursor.path().display(),
-                "retention deleted messages that this subscription had not acked; raise `bus.embedded.retention_s` or `size_max_bytes`, or read faster"
-            );
-        }
-    }
-
-    /// Writes the answers, gives everything back, and rings the others so that they take it.
-    fn close(mut self) {
-        self.collect_settlements();
-        if let Err(error) = self.cursor.release(&self.unwritten, now()) {
-            tracing::warn!(%error, "a closing subscriber could not give back its leases; others take them over");
-        }
-        self.others.ring();
-    }
-}
-
-impl Drop for Worker {
-    /// However the thread ends, a caller that waits is told, and no handle that is still around keeps messages in memory.
-    fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        *state = State { closing: true, ended: true, ..State::default() };
-        drop(state);
-        self.shared.news.notify_one();
     }
 }

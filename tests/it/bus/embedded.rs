@@ -141,14 +141,12 @@ async fn consumers_killed_at_any_moment_lose_nothing() {
     }
     let mut last = bus.subscriber("events", "s").await.unwrap();
     while seen.len() < ALL {
-        tokio::select! {
-            deliveries = within(copied.next()) => seen.extend(numbers(&deliveries.unwrap())),
-            deliveries = within(last.next()) => {
-                let deliveries = deliveries.unwrap();
-                seen.extend(numbers(&deliveries));
-                ack(&last, &deliveries);
-            }
-        }
+        let (subscriber, deliveries) = tokio::select! {
+            deliveries = within(copied.next()) => (&copied, deliveries.unwrap()),
+            deliveries = within(last.next()) => (&last, deliveries.unwrap()),
+        };
+        seen.extend(numbers(&deliveries));
+        ack(subscriber, &deliveries);
     }
     // What a killed one had copied and not acked comes again.
     let ack_for_ever = async {
@@ -287,6 +285,25 @@ async fn a_subscription_that_retention_overtook_skips_and_counts() {
     assert_eq!(numbers(&take(&mut subscriber, 1).await), [1], "offsets went on after everything was deleted");
     // That one is unanswered; nothing that was deleted is in the backlog.
     wait_for_backlog(&bus, "t", "s", 1).await;
+}
+
+#[tokio::test]
+async fn the_wal_starts_over_while_small_publishes_go_on_without_a_pause() {
+    let (_dir, config, bus) = fresh();
+    let publisher = bus.publisher("t").unwrap();
+    publisher.publish(messages([0])).await.unwrap();
+    // The header of a WAL counts how often it was begun: https://sqlite.org/fileformat2.html#walformat
+    let wal = config.dir.join("t.log.db-wal");
+    let begun = || std::fs::read(&wal).unwrap()[12..16].to_vec();
+    let first = begun();
+    within(async {
+        while begun() == first {
+            for number in 0..1_000 {
+                publisher.publish(messages([number])).await.unwrap();
+            }
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
