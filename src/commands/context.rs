@@ -1,7 +1,7 @@
 //! What every command is given: what was typed globally, the config, the output.
 
 use std::cell::OnceCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::exit::{CommandError, Exit};
 use super::output::{ColorChoice, Output};
@@ -98,6 +98,15 @@ impl Context {
         let overrides: Vec<Override> = self.globals.overrides().into_iter().chain(own).collect();
         let sources = Sources { file: self.globals.config.as_deref(), overrides: &overrides, ..Sources::new(&self.environment) };
         Ok(config::load(&sources)?)
+    }
+
+    /// The config of a file that the command has just written.
+    ///
+    /// # Errors
+    /// As [`Self::config`].
+    pub fn config_from(&self, file: &Path) -> Result<Loaded, CommandError> {
+        let overrides = self.globals.overrides();
+        Ok(config::load(&Sources { file: Some(file), overrides: &overrides, ..Sources::new(&self.environment) })?)
     }
 
     /// Starts the log of a daemon, on stderr.

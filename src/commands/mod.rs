@@ -13,12 +13,14 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 mod completions;
 mod config;
 mod context;
+mod dev;
 mod errors;
 mod exit;
 mod ingest;
 mod man;
 pub mod output;
 pub mod read;
+mod replay;
 mod schema;
 mod snapshot;
 
@@ -56,6 +58,10 @@ pub enum Command {
     Ingest(ingest::Args),
     /// Fold events into Redis and the documents
     Snapshot(snapshot::Args),
+    /// Run the whole pipeline here, on a recording
+    Dev(dev::Args),
+    /// Play recorded frames: into a dry run, onto the bus, or to whoever connects
+    Replay(replay::Args),
     /// Check, print or write the config
     Config(config::Args),
     /// Print the JSON Schema of what convpipe reads and writes
@@ -75,6 +81,8 @@ pub fn run(context: &Context, command: Command) -> Result<Exit, CommandError> {
     match command {
         Command::Ingest(args) => ingest::run(context, &args),
         Command::Snapshot(args) => snapshot::run(context, &args),
+        Command::Dev(args) => dev::run(context, &args),
+        Command::Replay(args) => replay::run(context, &args),
         Command::Config(args) => config::run(context, &args),
         Command::Schema(args) => schema::run(context, &args),
         Command::Completions(args) => completions::run(context, &args),

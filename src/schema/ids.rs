@@ -28,6 +28,13 @@ pub fn ordering_key(account: &str, conversation: Option<&str>) -> u16 {
     (hash % 256) as u16
 }
 
+/// Names a socket session: 16 hex digits, 48 bits of the time it began in and 16 of chance, so that later sessions have greater names.
+#[must_use]
+pub fn connection_id(began: super::time::Millis, chance: u16) -> String {
+    let ms = u64::try_from(began.0).unwrap_or(0) & ((1 << 48) - 1);
+    format!("{ms:012x}{chance:04x}")
+}
+
 /// Where a message stands among the messages of its account: its number, where it is one (the platform's ids grow with time),
 /// else 52 bits of its hash. Always exactly representable as a Redis score.
 #[must_use]
@@ -49,6 +56,7 @@ pub fn key_part(id: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::time::Millis;
 
     #[test]
     fn hostile_ids_do_not_reach_keys() {
@@ -65,6 +73,13 @@ mod tests {
         let keys: std::collections::BTreeSet<u16> = (0..10_000).map(|fan| ordering_key("200000001", Some(&fan.to_string()))).collect();
         assert_eq!(keys.len(), 256);
         assert!(keys.iter().all(|&key| key < 256));
+    }
+
+    #[test]
+    fn later_connections_have_greater_ids() {
+        let ids: Vec<String> = [0, 1, 1_784_808_000_000, 1_784_808_000_001].map(|ms| connection_id(Millis(ms), 0xffff)).into();
+        assert!(ids.is_sorted() && ids.iter().all(|id| id.len() == 16), "{ids:?}");
+        assert_eq!(connection_id(Millis(-1), 0), "0000000000000000");
     }
 
     #[test]

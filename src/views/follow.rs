@@ -333,9 +333,9 @@ impl Info {
         let mut values = value::array(key, value).ok()?.into_iter();
         while let (Some(name), Some(value)) = (values.next(), values.next()) {
             match value::text(key, name).ok()?.as_str() {
-                "length" => info.length = value::number(key, value).ok()?,
+                "length" => info.length = value::number(key, &value).ok()?,
                 "last-generated-id" => info.last = stream::id_of(key, value).ok()?,
-                "entries-added" => info.added = Some(value::number(key, value).ok()?),
+                "entries-added" => info.added = Some(value::number(key, &value).ok()?),
                 "first-entry" => info.first = stream::id_of(key, value::array(key, value).ok()?.into_iter().next()?).ok()?,
                 _ => {}
             }

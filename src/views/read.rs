@@ -194,7 +194,7 @@ impl Reader {
         let mut values = value::array(key, self.one(cmd).await?)?.into_iter();
         let mut ranked = Vec::with_capacity(values.len() / 2);
         while let (Some(member), Some(score)) = (values.next(), values.next()) {
-            ranked.push((value::text(key, member)?, Millis(value::number(key, score)?)));
+            ranked.push((value::text(key, member)?, Millis(value::number(key, &score)?)));
         }
         Ok(ranked)
     }
@@ -210,8 +210,8 @@ fn conversation_view(key: &str, fields: Value, ttl: Value, gap: Option<&GapView>
     let Some((mut snapshot, raw)) = json::<ConversationSnapshot>(key, snapshot)? else { return Ok(None) };
     snapshot.stale = Some(gap.is_some_and(|gap| gap.to > snapshot.received_at));
     // PTTL answers -1 for a key that does not end.
-    let ttl = value::number::<i64>(key, ttl)?.try_into().ok().map(Duration::from_millis);
-    Ok(Some(ConversationView { snapshot, raw, rev: value::number(key, rev)?, ttl }))
+    let ttl = value::number::<i64>(key, &ttl)?.try_into().ok().map(Duration::from_millis);
+    Ok(Some(ConversationView { snapshot, raw, rev: value::number(key, &rev)?, ttl }))
 }
 
 /// JSON and its text, or nothing.

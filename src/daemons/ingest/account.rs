@@ -22,7 +22,7 @@ use crate::runtime::clock::{self, Clock, Moment};
 use crate::runtime::shutdown::Shutdown;
 use crate::schema::artifact::Artifact;
 use crate::schema::event::{Event, EventKind, Link};
-use crate::schema::time::Millis;
+use crate::schema::ids::connection_id;
 use crate::ws::session::{Action, CLOSE_MS, Heard, Input, Session, Signal, Timing};
 use crate::ws::socket::{self, Endpoint, Limits, Socket};
 use crate::ws::{Failure, HEARTBEAT_FRAME, Reason, connect_frame};
@@ -63,7 +63,7 @@ impl Account {
     pub(super) fn new(shared: Shared, artifact: watch::Receiver<Arc<Artifact>>) -> Self {
         let name = artifact.borrow().account_id.clone();
         let session = Session::new(shared.timing, fastrand::Rng::new());
-        let connection = connection_id(clock::now());
+        let connection = connection_id(clock::now(), fastrand::u16(..));
         let (clock, intake) = (Clock::start(), Intake::new());
         Self {
             name,
@@ -230,7 +230,7 @@ impl Account {
     fn perform(&mut self, action: Action, now: Moment) -> Result<(), Failure> {
         match action {
             Action::Connect => {
-                self.connection = connection_id(now.wall);
+                self.connection = connection_id(now.wall, fastrand::u16(..));
                 self.frame_no = 0;
                 Counters::add(&self.shared.counters.connects, 1);
                 let (artifact, limits) = (self.artifact.borrow().clone(), self.shared.limits);
@@ -318,23 +318,5 @@ async fn drive(socket: Option<&mut Socket>, reading: bool, frames: &mut Vec<Byte
         Some(socket) if reading => socket.read_chunk(frames).await,
         Some(socket) => match socket.flush().await? {},
         None => std::future::pending().await,
-    }
-}
-
-/// 48 bits of the start in milliseconds and 16 random ones, so that a later connection of an account has a larger id.
-fn connection_id(start: Millis) -> String {
-    let ms = u64::try_from(start.0).unwrap_or(0) & ((1 << 48) - 1);
-    format!("{ms:012x}{:04x}", fastrand::u16(..))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connection_ids_grow_with_time() {
-        let ids: Vec<String> = [0, 1, 1_784_808_000_000, 1_784_808_000_001].map(|ms| connection_id(Millis(ms))).into();
-        assert!(ids.is_sorted() && ids.iter().all(|id| id.len() == 16), "{ids:?}");
-        assert_eq!(connection_id(Millis(-1)).len(), 16);
     }
 }

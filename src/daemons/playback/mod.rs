@@ -40,6 +40,8 @@ pub struct PlaybackSettings {
     pub repeat: bool,
     /// Move the times in the frames to the moment in which they are played.
     pub shift_time: bool,
+    /// The number of the first round: 0 leaves the ids as they were recorded.
+    pub first_round: u64,
 }
 
 /// A frame, when its time has come.
@@ -62,6 +64,10 @@ pub struct Overview {
     pub accounts: BTreeSet<String>,
     /// From the first frame to the last.
     pub length: Duration,
+    /// When the first recording began, where it says so.
+    pub t0: Option<Millis>,
+    /// Who is online in the last `online` frame, at most 50.
+    pub online: Vec<u64>,
 }
 
 /// Reads all of it once.
@@ -75,6 +81,10 @@ pub fn overview(files: &[PathBuf], overview: &mut Overview) -> Result<(), Record
             let frame = frame?;
             overview.frames += 1;
             last = last.max(frame.t_ms);
+            overview.t0 = overview.t0.or(frame.t0);
+            if frame.text.starts_with(ONLINE) {
+                overview.online = online(&frame.text);
+            }
             if !overview.accounts.contains(&frame.account) {
                 overview.accounts.insert(frame.account);
             }
@@ -82,6 +92,19 @@ pub fn overview(files: &[PathBuf], overview: &mut Overview) -> Result<(), Record
         overview.length += Duration::from_millis(last);
     }
     Ok(())
+}
+
+const ONLINE: &str = "{\"online\":";
+const ONLINE_MAX: usize = 50;
+
+fn online(text: &str) -> Vec<u64> {
+    #[derive(serde::Deserialize)]
+    struct Online {
+        online: Vec<u64>,
+    }
+    let mut online = serde_json::from_str::<Online>(text).map(|frame| frame.online).unwrap_or_default();
+    online.truncate(ONLINE_MAX);
+    online
 }
 
 /// The frames, one after the other.
@@ -105,7 +128,8 @@ impl Playback {
     #[must_use]
     pub fn new(settings: PlaybackSettings) -> Self {
         let now = Instant::now();
-        Self { settings, recording: None, file: 0, round: 0, began: now, base: clock::now(), played: 0, played_in_round: 0, first: now }
+        let round = settings.first_round;
+        Self { settings, recording: None, file: 0, round, began: now, base: clock::now(), played: 0, played_in_round: 0, first: now }
     }
 
     /// Frames played so far.

@@ -1,0 +1,205 @@
+//! `convpipe dev`: the whole pipeline on one machine, on a recording, with a Redis of its own.
+
+mod folder;
+mod redis;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::output::Tone;
+use super::replay::serve::{bind, play, write_artifacts};
+use super::{CommandError, Context, Exit, ingest, snapshot};
+use crate::backends;
+use crate::config::Config;
+use crate::daemons::ingest::OnLive;
+use crate::daemons::playback::{self, Overview, Playback, PlaybackSettings, Speed};
+use crate::runtime::clock;
+use crate::runtime::shutdown::Shutdown;
+use crate::ws::serve::{Player, serve, stage};
+
+use folder::Folder;
+use redis::{PrivateRedis, RedisAccess};
+
+/// The recording that is played where none is named; it is in the binary, so that `dev` runs in any folder.
+const BUSY_EVENING: &[u8] = include_bytes!("../../fixtures/recordings/busy-evening.jsonl.gz");
+
+/// Run the whole pipeline here, on a recording
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Starts a private redis-server (or valkey-server), a WebSocket server that plays the recording over and over in the present, ingest, and
+snapshot. Everything it writes is in .convpipe/, whose convpipe.yaml the other commands find from this folder. Ctrl-C ends all of it.
+
+Examples:
+  convpipe dev                                the recorded busy evening
+  convpipe dev --speed 20x                    twenty times as fast
+  convpipe dev --redis redis://127.0.0.1      on a Redis that is there already")]
+pub struct Args {
+    /// A Redis that is there, instead of a private one; without a password.
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// The recording to play, instead of the busy evening that comes with the program.
+    #[arg(long, value_name = "FILE")]
+    recording: Vec<PathBuf>,
+    /// How fast it is played.
+    #[arg(long, value_name = "1x|20x|max", value_parser = super::replay::speed, default_value = "1x")]
+    speed: Speed,
+    /// Where everything is kept.
+    #[arg(long, value_name = "DIR", default_value = ".convpipe")]
+    dir: PathBuf,
+    /// Go on with what the last run left in the bus and the documents, instead of beginning anew.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs `convpipe dev`.
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> {
+    let folder = Folder::claim(&args.dir, args.keep)?;
+    context.block_on(async {
+        let shutdown = super::listen()?;
+        let (mut private, access) = match &args.redis {
+            Some(url) => (None, RedisAccess::open(url)),
+            None => {
+                let (redis, access) = PrivateRedis::start(&folder).await?;
+                (Some(redis), access)
+            }
+        };
+        folder.write_config(&access)?;
+        let config = context.config_from(&folder.config_file())?.config;
+        context.start_logging(&quiet(&config))?;
+        let outcome = pipeline(context, args, &folder, &config, &shutdown, private.as_mut()).await;
+        if let Some(redis) = private {
+            redis.stop().await;
+        }
+        outcome?;
+        context.output().note("stopped; nothing is left running");
+        Ok(Exit::Done)
+    })
+}
+
+/// Starts the parts, waits for the end, and ends them in the order of the flow.
+async fn pipeline(
+    context: &Context,
+    args: &Args,
+    folder: &Folder,
+    config: &Config,
+    shutdown: &Shutdown,
+    redis: Option<&mut PrivateRedis>,
+) -> Result<(), CommandError> {
+    let files = if args.recording.is_empty() { vec![folder.write_recording(BUSY_EVENING)?] } else { args.recording.clone() };
+    let mut overview = Overview::default();
+    playback::overview(&files, &mut overview)?;
+
+    // Each part has a stop of its own, so that what is upstream is dry before what is downstream ends.
+    let (stop_serving, stop_ingest, stop_snapshot) = (Shutdown::new(), Shutdown::new(), Shutdown::new());
+    let listener = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+    let server = listener.local_addr().map_err(|error| CommandError::new(Exit::Unavailable, error.to_string()))?;
+    write_artifacts(&config.auth.dir, server, &overview.accounts)?;
+    let (player, source) = stage(overview.accounts.iter().map(String::as_str), &overview.online);
+    let serving = tokio::spawn(serve(listener, source, stop_serving.clone()));
+
+    let bus = backends::bus(config)?;
+    let (live, is_live) = watch::channel(0usize);
+    let on_live: OnLive = Arc::new(move |_| live.send_modify(|live| *live += 1));
+    let mut folding = task(config, {
+        let (bus, stop) = (bus.clone(), stop_snapshot.clone());
+        async move |config: &Config| snapshot::serve(config, bus, true, true, stop).await
+    });
+    let mut reading = task(config, {
+        let stop = stop_ingest.clone();
+        async move |config: &Config| ingest::serve(config, &bus, Some(on_live), stop).await
+    });
+
+    let speed = args.speed;
+    let playing = async {
+        greet_when_live(context, folder, &overview, server, is_live).await;
+        play_on(context, files.clone(), speed, &player, shutdown).await;
+        shutdown.requested().await;
+    };
+    let ended = tokio::select! {
+        () = playing => Ok(()),
+        ended = &mut folding => outcome(ended),
+        ended = &mut reading => outcome(ended),
+        () = redis_ended(redis) => Err(CommandError::new(Exit::Unavailable, "the private Redis has ended").hint(format!("see {}", folder.redis_log().display()))),
+    };
+    context.output().note("stopping…");
+    stop_ingest.request();
+    let read = if reading.is_finished() { Ok(()) } else { outcome(reading.await) };
+    stop_serving.request();
+    let _ = serving.await;
+    stop_snapshot.request();
+    let folded = if folding.is_finished() { Ok(()) } else { outcome(folding.await) };
+    ended.and(read).and(folded)
+}
+
+/// A part of the pipeline as a task, with a config of its own.
+fn task<F>(config: &Config, part: F) -> tokio::task::JoinHandle<Result<(), CommandError>>
+where
+    F: for<'c> AsyncFnOnce(&'c Config) -> Result<(), CommandError> + Send + 'static,
+    for<'c> <F as AsyncFnOnce<(&'c Config,)>>::CallOnceFuture: Send,
+{
+    let config = config.clone();
+    tokio::spawn(async move { part(&config).await })
+}
+
+fn outcome(ended: Result<Result<(), CommandError>, tokio::task::JoinError>) -> Result<(), CommandError> {
+    ended.map_err(|error| CommandError::new(Exit::TryLater, "a part of the pipeline panicked").caused_by(&error))?
+}
+
+async fn redis_ended(redis: Option<&mut PrivateRedis>) {
+    match redis {
+        Some(redis) => redis.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn play_on(context: &Context, files: Vec<PathBuf>, speed: Speed, player: &Player, shutdown: &Shutdown) {
+    // Every run's messages are new ones, whatever an earlier run left.
+    let first_round = u64::try_from(clock::now().0 / 60_000).unwrap_or(0) % 3_000;
+    let settings = PlaybackSettings { files, speed, repeat: true, shift_time: true, first_round };
+    play(&mut Playback::new(settings), player, shutdown, |result| {
+        if let Err(error) = result {
+            context.output().note(format!("warning: {error}"));
+        }
+    })
+    .await;
+}
+
+/// Says what to try, once every account is live.
+async fn greet_when_live(context: &Context, folder: &Folder, overview: &Overview, server: SocketAddr, mut live: watch::Receiver<usize>) {
+    let accounts = overview.accounts.len();
+    if live.wait_for(|&live| live >= accounts).await.is_err() {
+        return;
+    }
+    let output = context.output();
+    let program = program();
+    let strong = |text: &str| output.note_tone(Tone::Strong, text);
+    output.note(format!("{} · {accounts} accounts on ws://{server}, {} frames a round", strong("convpipe is live"), overview.frames));
+    output.note(format!("everything is in {}; in another terminal, from this folder, try:", folder.dir().display()));
+    for (command, what) in [
+        ("tail-priority", "who needs an answer, as it happens"),
+        ("inspect-fan 100000001", "everything about one fan"),
+        ("config print --origin", "what holds here, and who says so"),
+    ] {
+        output.note(format!("  {}  {what}", strong(&format!("{program} {command:<24}"))));
+    }
+    output.note("Ctrl-C ends all of it");
+}
+
+/// How this program is called from a shell.
+fn program() -> String {
+    let exe = std::env::current_exe().unwrap_or_else(|_| Path::new("convpipe").to_owned());
+    let here = std::env::current_dir().unwrap_or_default();
+    exe.strip_prefix(&here).unwrap_or(&exe).display().to_string()
+}
+
+/// On a terminal the greeting is what matters, so the services only say what is wrong, unless more was asked for.
+fn quiet(config: &Config) -> crate::config::LogConfig {
+    let mut log = config.log.clone();
+    if log.filter == "info" {
+        log.filter = "warn".to_owned();
+    }
+    log
+}

@@ -1,0 +1,184 @@
+//! `convpipe replay`: recordings, folded in memory, published to the bus, or served over a WebSocket.
+
+pub(super) mod serve;
+mod to_bus;
+mod to_state;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::output::Progress;
+use super::read::Format;
+use super::{CommandError, Context, Exit};
+use crate::daemons::playback::{self, Overview, Playback, PlaybackSettings, RecordingError, Speed};
+use crate::runtime::clock;
+use crate::schema::time::Millis;
+
+/// Play recorded frames: into a dry run, onto the bus, or to whoever connects
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A recording is JSON lines, one {\"t_ms\", \"account\", \"frame\"} a line; plain, gzip or Zstandard; - is standard input.
+By default nothing is written: the frames are folded in memory and the resulting snapshots printed.
+
+Examples:
+  convpipe replay fixtures/recordings/quiet-evening.jsonl.gz
+  convpipe replay evening.jsonl.zst -o jsonl | jq .unread
+  convpipe replay evening.jsonl.zst --to bus --shift-time --speed max
+  convpipe replay evening.jsonl.zst --serve 127.0.0.1:7000 --artifacts .convpipe/auth --loop --shift-time")]
+pub struct Args {
+    /// Recordings, played one after the other.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Where the frames go: `state` is a dry run in memory, `bus` publishes the events.
+    #[arg(long, value_enum, value_name = "state|bus", default_value_t = Target::State, hide_possible_values = true, conflicts_with = "serve")]
+    to: Target,
+    /// Serve the frames as the platform would, to every account that connects with its token.
+    #[arg(long, value_name = "ADDR")]
+    serve: Option<SocketAddr>,
+    /// With --serve: write an artifact for each account into this folder, so that ingest connects.
+    #[arg(long, value_name = "DIR", requires = "serve")]
+    artifacts: Option<PathBuf>,
+    /// How fast: 1x as recorded, 20x, max. [default: 1x with --serve, else max]
+    #[arg(long, value_name = "1x|20x|max", value_parser = speed, conflicts_with = "rate")]
+    speed: Option<Speed>,
+    /// Frames a second, instead of --speed.
+    #[arg(long, value_name = "N", value_parser = rate)]
+    rate: Option<Speed>,
+    /// Begin again at the end, for ever; the messages of each round are new ones.
+    #[arg(long = "loop")]
+    repeat: bool,
+    /// Move the recording into the present: every time in a frame becomes the moment in which it is played.
+    #[arg(long)]
+    shift_time: bool,
+    /// What a dry run prints.
+    #[arg(short, long, value_enum, value_name = "table|json|jsonl", default_value_t, hide_possible_values = true)]
+    output: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Target {
+    /// A dry run.
+    State,
+    /// The bus.
+    Bus,
+}
+
+/// Runs `convpipe replay`.
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> {
+    let run = Run::prepare(context, args)?;
+    match (args.serve, args.to) {
+        (Some(address), _) => serve::run(&run, address, args.artifacts.as_deref()),
+        (None, Target::Bus) => to_bus::run(&run),
+        (None, Target::State) => to_state::run(&run, args.output),
+    }
+}
+
+/// What every way of playing has in common.
+struct Run<'c> {
+    context: &'c Context,
+    settings: PlaybackSettings,
+    overview: Overview,
+    progress: Progress,
+}
+
+impl<'c> Run<'c> {
+    fn prepare(context: &'c Context, args: &Args) -> Result<Self, CommandError> {
+        let to_state = args.serve.is_none() && args.to == Target::State;
+        if to_state && args.repeat {
+            return Err(
+                CommandError::new(Exit::Usage, "--loop never ends, and a dry run prints at the end").hint("add --to bus or --serve")
+            );
+        }
+        let default_speed = if args.serve.is_some() { Speed::Times(1.0) } else { Speed::Max };
+        let settings = PlaybackSettings {
+            files: args.files.clone(),
+            speed: args.rate.or(args.speed).unwrap_or(default_speed),
+            repeat: args.repeat,
+            shift_time: args.shift_time,
+            first_round: 0,
+        };
+        let mut overview = Overview::default();
+        let from_stdin = settings.files.iter().any(|file| file.as_os_str() == "-");
+        if from_stdin && (args.serve.is_some() || args.repeat) {
+            let message = "standard input can be played only once, and --serve and --loop read it twice";
+            return Err(CommandError::new(Exit::Usage, message).hint("write it to a file first"));
+        }
+        // What is wrong with a file is told when it is played, after everything before it.
+        let counted = !from_stdin && playback::overview(&settings.files, &mut overview).is_ok();
+        let total = (counted && !settings.repeat).then_some(overview.frames);
+        Ok(Self { context, settings, overview, progress: context.output().progress("replay", total) })
+    }
+
+    fn playback(&self) -> Playback {
+        Playback::new(self.settings.clone())
+    }
+
+    /// Says that the events will be too old to matter, where they will.
+    fn warn_if_old(&self, horizon_ms: i64) {
+        let age_ms = self.overview.t0.map_or(0, |t0: Millis| clock::now().since(t0));
+        if age_ms > horizon_ms && !self.settings.shift_time {
+            let days = age_ms / 86_400_000;
+            let note = format!("the recording is {days} days old; events older than {} days change nothing", horizon_ms / 86_400_000);
+            self.context.output().note(format!("note: {note}; --shift-time moves it into the present"));
+        }
+    }
+}
+
+/// The errors of a playback: told as they come, the first one is the command's.
+#[derive(Default)]
+struct Damage {
+    first: Option<RecordingError>,
+    more: u64,
+}
+
+impl Damage {
+    fn note(&mut self, error: RecordingError) {
+        if self.first.is_some() {
+            self.more += 1;
+        } else {
+            self.first = Some(error);
+        }
+    }
+
+    fn outcome(self) -> Result<Exit, CommandError> {
+        match self.first {
+            None => Ok(Exit::Done),
+            Some(error) if self.more == 0 => Err(CommandError::from(error).hint("everything before it was played")),
+            Some(error) => Err(CommandError::from(error).hint(format!("{} more files are damaged; the rest was played", self.more))),
+        }
+    }
+}
+
+fn speed(typed: &str) -> Result<Speed, String> {
+    if typed == "max" {
+        return Ok(Speed::Max);
+    }
+    let times = typed.strip_suffix('x').unwrap_or(typed).parse::<f64>().ok().filter(|times| times.is_finite() && *times > 0.0);
+    times.map(Speed::Times).ok_or_else(|| "a number of times such as 1x or 20x, or max".to_owned())
+}
+
+fn rate(typed: &str) -> Result<Speed, String> {
+    let rate = typed.parse::<f64>().ok().filter(|rate| rate.is_finite() && *rate > 0.0);
+    rate.map(Speed::Rate).ok_or_else(|| "a number of frames a second, above 0".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speeds_are_read() {
+        for (typed, expected) in [
+            ("1x", Some(Speed::Times(1.0))),
+            ("20", Some(Speed::Times(20.0))),
+            ("0.5x", Some(Speed::Times(0.5))),
+            ("max", Some(Speed::Max)),
+        ] {
+            assert_eq!(speed(typed).ok(), expected, "{typed}");
+        }
+        for typed in ["0x", "-1x", "fast", "infx", "NaN", ""] {
+            assert!(speed(typed).is_err(), "{typed}");
+        }
+        assert!(rate("0").is_err() && rate("5000").is_ok());
+    }
+}

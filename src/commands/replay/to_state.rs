@@ -1,0 +1,138 @@
+//! A dry run: what the state would be.
+
+use serde_json::value::RawValue;
+
+use super::{Damage, Run};
+use crate::commands::output::{Output, Tone, ago, money, number};
+use crate::commands::read::Format;
+use crate::commands::{CommandError, Exit};
+use crate::daemons::playback::{DryRun, Outcome};
+use crate::daemons::snapshot::Policies;
+use crate::schema::event::Direction;
+use crate::schema::view::ConversationSnapshot;
+
+pub(super) fn run(run: &Run<'_>, format: Format) -> Result<Exit, CommandError> {
+    let config = &run.context.config()?.config;
+    let policies = Policies::new(config)?;
+    let mut dry = DryRun::new(&policies, config.ingest.depth_max);
+    let mut damage = Damage::default();
+    run.context.block_on(async {
+        let shutdown = crate::commands::listen()?;
+        let mut playback = run.playback();
+        while let Some(played) = tokio::select! {
+            biased;
+            () = shutdown.requested() => return Err(CommandError::new(Exit::Interrupted, "interrupted; a dry run prints nothing before its end")),
+            played = playback.next() => played,
+        } {
+            match played {
+                Ok(played) => dry.frame(&played)?,
+                Err(error) => damage.note(error),
+            }
+            run.progress.advance(1);
+        }
+        Ok(())
+    })?;
+    run.progress.finish();
+    let outcome = dry.finish()?;
+    print(run.context.output(), &outcome, format)?;
+    damage.outcome()
+}
+
+fn print(output: &Output, outcome: &Outcome, format: Format) -> Result<(), CommandError> {
+    let raw =
+        |json: &[u8]| serde_json::from_slice::<Box<RawValue>>(json).map_err(|error| CommandError::new(Exit::BadData, error.to_string()));
+    match format {
+        Format::Table => table(output, outcome)?,
+        Format::Jsonl | Format::Raw => {
+            for snapshot in &outcome.snapshots {
+                output.json_line(&raw(snapshot)?)?;
+            }
+        }
+        Format::Json => {
+            let snapshots: Vec<Box<RawValue>> = outcome.snapshots.iter().map(|json| raw(json)).collect::<Result<_, _>>()?;
+            output.json(&serde_json::json!({ "snapshots": snapshots, "accounts": outcome.accounts, "counts": counts(outcome) }))?;
+        }
+    }
+    output.flush()?;
+    summary(output, outcome);
+    Ok(())
+}
+
+fn table(output: &Output, outcome: &Outcome) -> Result<(), CommandError> {
+    let mut table = output.table(&["account", "fan", "name", "tier", "unread", "waiting", "spent", "last message"]).right(4).right(6);
+    for json in &outcome.snapshots {
+        let snapshot: ConversationSnapshot =
+            serde_json::from_slice(json).map_err(|error| CommandError::new(Exit::BadData, error.to_string()))?;
+        let now = snapshot.applied_at;
+        let name = snapshot.fan.display_name.as_ref().or(snapshot.fan.name.as_ref()).map_or("", |name| name.raw());
+        let more = if snapshot.unread_more { "+" } else { "" };
+        let last = snapshot.last_message.as_ref().map(|message| {
+            let arrow = if message.direction == Direction::In { "<" } else { ">" };
+            format!("{arrow} {}", message.preview.raw())
+        });
+        let waiting = snapshot.awaiting_reply_since.map(|since| ago(now.since(since))).unwrap_or_default();
+        let tone = snapshot.high_value.is.then_some(Tone::Strong);
+        table.toned([
+            (snapshot.account_id.raw(), None),
+            (snapshot.fan.id.raw(), None),
+            (name, tone),
+            (snapshot.tier.as_str(), tone),
+            (format!("{}{more}", snapshot.unread).as_str(), None),
+            (waiting.as_str(), None),
+            (money(snapshot.spend.observed.total).as_str(), None),
+            (last.unwrap_or_default().as_str(), None),
+        ]);
+    }
+    output.print(&table)
+}
+
+/// What was counted, on stderr, so that a pipe has the data alone.
+fn summary(output: &Output, outcome: &Outcome) {
+    let counts = &outcome.counts;
+    let events: u64 = counts.kinds.values().sum();
+    let rejected: u64 = counts.rejected.values().sum();
+    output.note(format!(
+        "{} frames: {} events, {} rejected, {} control · {} conversations · {} new, {} seen before, {} stale, {} past a memory",
+        number(counts.frames),
+        number(events),
+        number(rejected),
+        number(counts.control),
+        number(outcome.snapshots.len() as u64),
+        number(counts.tally.new),
+        number(counts.tally.seen),
+        number(counts.tally.stale),
+        number(counts.tally.window_misses),
+    ));
+    let list = |pairs: Vec<(String, u64)>| {
+        pairs.into_iter().map(|(name, count)| format!("{name} {}", number(count))).collect::<Vec<_>>().join(" · ")
+    };
+    output.note(format!("kinds     {}", list(counts.kinds.iter().map(|(kind, &count)| (kind.name().to_owned(), count)).collect())));
+    if rejected > 0 {
+        output.note(format!(
+            "rejected  {}",
+            list(counts.rejected.iter().map(|(reason, &count)| (reason.name().to_owned(), count)).collect())
+        ));
+    }
+    let priority = list(counts.priority.iter().map(|(level, &count)| (level.clone(), count)).collect());
+    output.note(format!("feeds     priority: {priority} · high-value streams: {}", number(counts.fan_events)));
+}
+
+fn counts(outcome: &Outcome) -> serde_json::Value {
+    let counts = &outcome.counts;
+    let kinds: serde_json::Map<_, _> = counts.kinds.iter().map(|(kind, count)| (kind.name().to_owned(), (*count).into())).collect();
+    let rejected: serde_json::Map<_, _> =
+        counts.rejected.iter().map(|(reason, count)| (reason.name().to_owned(), (*count).into())).collect();
+    serde_json::json!({
+        "frames": counts.frames,
+        "control": counts.control,
+        "kinds": kinds,
+        "rejected": rejected,
+        "priority": counts.priority,
+        "fan_events": counts.fan_events,
+        "new": counts.tally.new,
+        "seen": counts.tally.seen,
+        "stale": counts.tally.stale,
+        "clamped": counts.tally.clamped,
+        "window_misses": counts.tally.window_misses,
+    })
+}
