@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use redis::io::tcp::TcpSettings;
 use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, Pipeline, RedisError, Value};
 use secrecy::ExposeSecret;
 use tokio::sync::Mutex;
@@ -100,7 +100,8 @@ impl Connection {
         let info = info.set_redis_settings(settings).set_tcp_settings(TcpSettings::default().set_nodelay(true));
         let client = Client::open(info).map_err(|e| bad_url(e.to_string()))?;
         let options = AsyncConnectionConfig::new().set_connection_timeout(Some(timeout)).set_response_timeout(Some(timeout));
-        let shared = Shared { client, options, peer, timeouts: AtomicU32::new(0), answered: AtomicBool::new(false), link: Mutex::default() };
+        let shared =
+            Shared { client, options, peer, timeouts: AtomicU32::new(0), answered: AtomicBool::new(false), link: Mutex::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 

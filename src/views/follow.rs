@@ -18,8 +18,9 @@ use super::keys::Keys;
 use super::stream::{self, StreamEntry, StreamId, StreamRange};
 use super::value;
 
-/// How long one read waits in Redis: so soon at most are a new account and an emptied Redis noticed.
-const BLOCK: Duration = Duration::from_secs(1);
+/// How long one read waits in Redis: a new account or an emptied Redis is noticed that soon.
+const BLOCK_MS: u64 = 1_000;
+const BLOCK: Duration = Duration::from_millis(BLOCK_MS);
 /// Entries of one stream that one read takes.
 const READ_MAX: usize = 128;
 
@@ -183,7 +184,7 @@ impl Follower {
         }
         let accounts: Vec<&String> = self.places.keys().collect();
         let mut read = redis::cmd("XREAD");
-        read.arg("COUNT").arg(READ_MAX).arg("BLOCK").arg(BLOCK.as_millis().min(1_000) as u64).arg("STREAMS");
+        read.arg("COUNT").arg(READ_MAX).arg("BLOCK").arg(BLOCK_MS).arg("STREAMS");
         for place in self.places.values() {
             read.arg(&place.key);
         }
@@ -246,7 +247,8 @@ impl Follower {
         pipeline.cmd("GET").arg(self.keys.epoch()).cmd("ZRANGE").arg(self.keys.accounts()).arg(0).arg(-1);
         let [epoch, listed] = value::pair("GET and ZRANGE", Value::Array(self.connection.query(&pipeline).await?))?;
         let epoch = value::optional_text(&self.keys.epoch(), epoch)?;
-        let accounts = if self.follow.accounts.is_empty() { value::texts(&self.keys.accounts(), listed)? } else { self.follow.accounts.clone() };
+        let accounts =
+            if self.follow.accounts.is_empty() { value::texts(&self.keys.accounts(), listed)? } else { self.follow.accounts.clone() };
         let mut fresh: BTreeMap<String, Place> = BTreeMap::new();
         for account in accounts.into_iter().filter(|account| !self.places.contains_key(account)) {
             let key = match &self.follow.what {
@@ -298,9 +300,9 @@ impl Follower {
 
     /// Notes the epoch. If it is another one, everything read so far is void: a gap for each account, and reading begins anew.
     fn emptied(&mut self, epoch: Option<String>) -> bool {
-        let before = self.epoch.replace(epoch);
         // From none to one is the first write into an empty Redis, not another content.
-        let emptied = matches!(before, Some(Some(before)) if self.epoch != Some(Some(before.clone())));
+        let emptied = matches!(&self.epoch, Some(Some(before)) if epoch.as_ref() != Some(before));
+        self.epoch = Some(epoch);
         if emptied {
             for (account, place) in &mut self.places {
                 let (account, after) = (account.clone(), place.id);
@@ -332,9 +334,9 @@ impl Info {
         let mut values = value::array(key, value).ok()?.into_iter();
         while let (Some(name), Some(value)) = (values.next(), values.next()) {
             match value::text(key, name).ok()?.as_str() {
-                "length" => info.length = value::number(key, value).ok()?,
+                "length" => info.length = value::number(key, &value).ok()?,
                 "last-generated-id" => info.last = stream::id_of(key, value).ok()?,
-                "entries-added" => info.added = Some(value::number(key, value).ok()?),
+                "entries-added" => info.added = Some(value::number(key, &value).ok()?),
                 "first-entry" => info.first = stream::id_of(key, value::array(key, value).ok()?.into_iter().next()?).ok()?,
                 _ => {}
             }

@@ -85,6 +85,6 @@ fn all(claims: &Claims) -> Vec<Claim<'_>> {
 fn time(what: &str, value: Value) -> Result<Option<Millis>, ViewsError> {
     match value {
         Value::BulkString(text) if text.is_empty() => Ok(None),
-        other => value::number(what, other).map(|ms| Some(Millis(ms))),
+        other => value::number(what, &other).map(|ms| Some(Millis(ms))),
     }
 }

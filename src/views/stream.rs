@@ -96,9 +96,7 @@ impl StreamRange {
         let mut cmd = redis::cmd(if matches!(self, Self::Last(_)) { "XREVRANGE" } else { "XRANGE" });
         match self {
             Self::Last(count) => cmd.arg(key).arg("+").arg("-").arg("COUNT").arg(count),
-            Self::Between { since, until, limit } => {
-                cmd.arg(key).arg(ms(*since, "-")).arg(ms(*until, "+")).arg("COUNT").arg(limit)
-            }
+            Self::Between { since, until, limit } => cmd.arg(key).arg(ms(*since, "-")).arg(ms(*until, "+")).arg("COUNT").arg(limit),
             Self::After { id, limit } => cmd.arg(key).arg(format!("({id}")).arg("+").arg("COUNT").arg(limit),
         };
         cmd

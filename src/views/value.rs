@@ -26,13 +26,13 @@ pub(super) fn texts(key: &str, value: Value) -> Result<Vec<String>, ViewsError> 
 }
 
 /// A number, written in digits or as an integer reply.
-pub(super) fn number<N: FromStr + TryFrom<i64>>(key: &str, value: Value) -> Result<N, ViewsError> {
-    let number = match &value {
+pub(super) fn number<N: FromStr + TryFrom<i64>>(key: &str, value: &Value) -> Result<N, ViewsError> {
+    let number = match value {
         Value::Int(number) => N::try_from(*number).ok(),
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok().and_then(|digits| digits.parse().ok()),
         _ => None,
     };
-    number.ok_or_else(|| ViewsError::unexpected(key, format!("{} instead of a number", shape(&value))))
+    number.ok_or_else(|| ViewsError::unexpected(key, format!("{} instead of a number", shape(value))))
 }
 
 /// A list.

@@ -363,7 +363,7 @@ fn stored(key: &str, value: Value) -> Result<Option<Stored>, ViewsError> {
     let [rev, fold] = value::pair(key, value)?;
     match (rev, fold) {
         (Value::Nil, Value::Nil) => Ok(None),
-        (rev, Value::BulkString(fold)) => Ok(Some(Stored { rev: value::number(key, rev)?, fold })),
+        (rev, Value::BulkString(fold)) => Ok(Some(Stored { rev: value::number(key, &rev)?, fold })),
         (_, other) => Err(ViewsError::unexpected(key, format!("rev without fold: {}", value::shape(&other)))),
     }
 }

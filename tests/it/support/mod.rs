@@ -1,4 +1,4 @@
 //! What several tests need: a private Redis, processes that end with the test.
 
-pub mod process;
-pub mod redis;
+pub(crate) mod process;
+pub(crate) mod redis;
