@@ -17,7 +17,7 @@ const BATCH: usize = 2_000;
 const ROUNDS: usize = 12;
 
 /// Measures and prints; each figure is the median of its rounds.
-pub fn run() {
+pub(crate) fn run() {
     let server = server::RedisServer::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let plain = plain(&server);
@@ -63,7 +63,7 @@ async fn guarded(config: &RedisConfig, server: &server::RedisServer, lanes: usiz
         for task in tasks {
             task.await.expect("no panic");
         }
-        rounds.end(begun, server);
+        rounds.end(&begun, server);
     }
     rounds.medians()
 }
@@ -84,7 +84,7 @@ async fn resolved(config: &RedisConfig, server: &server::RedisServer) -> (f64, f
             });
             writer.resolve(&claims.collect::<Vec<_>>()).await.expect("resolved");
         }
-        rounds.end(begun, server);
+        rounds.end(&begun, server);
     }
     rounds.medians()
 }
@@ -104,7 +104,7 @@ fn plain(server: &server::RedisServer) -> (f64, f64) {
             }
             pipeline.exec(&mut connection).expect("written");
         }
-        rounds.end(begun, server);
+        rounds.end(&begun, server);
     }
     rounds.medians()
 }
@@ -150,7 +150,7 @@ impl Begun {
 struct Rounds(Vec<(f64, f64)>);
 
 impl Rounds {
-    fn end(&mut self, begun: Begun, server: &server::RedisServer) {
+    fn end(&mut self, begun: &Begun, server: &server::RedisServer) {
         let took = begun.at.elapsed();
         let cpu = redis_cpu(server) - begun.cpu;
         self.0.push((CONVERSATIONS as f64 / took.as_secs_f64(), cpu.as_secs_f64() * 1e6 / CONVERSATIONS as f64));

@@ -105,7 +105,7 @@ impl Proxy {
 async fn a_black_holed_connection_is_rebuilt_after_three_timeouts() {
     let server = RedisServer::start();
     let proxy = Proxy::start(server.port()).await;
-    let config = RedisConfig { url: proxy.url.clone(), timeout_ms: 150, ..RedisConfig::default() };
+    let config = RedisConfig { url: proxy.url.clone(), timeout_ms: 300, ..RedisConfig::default() };
     let writer = Writer::connect(&config).await.unwrap();
     let clone = writer.clone();
     assert_eq!(writer.write_conversations(&[write("1", 0)]).await.unwrap(), [WriteOutcome::Written]);
@@ -113,7 +113,7 @@ async fn a_black_holed_connection_is_rebuilt_after_three_timeouts() {
     proxy.swallow.store(true, Ordering::SeqCst);
     for attempt in 1..=3 {
         let error = writer.epoch().await.unwrap_err();
-        assert!(matches!(error, ViewsError::Timeout { after_ms: 150, .. }), "attempt {attempt}: {error:?}");
+        assert!(matches!(error, ViewsError::Timeout { after_ms: 300, .. }), "attempt {attempt}: {error:?}");
         assert_eq!(proxy.accepted.load(Ordering::SeqCst), 1, "attempt {attempt}");
     }
     assert_eq!(writer.write_conversations(&[write("1", 1)]).await.unwrap(), [WriteOutcome::Written]);
@@ -124,13 +124,13 @@ async fn a_black_holed_connection_is_rebuilt_after_three_timeouts() {
 #[tokio::test]
 async fn a_write_whose_answer_is_lost_conflicts_when_repeated() {
     let server = RedisServer::start();
-    let config = RedisConfig { timeout_ms: 200, ..config(&server) };
+    let config = RedisConfig { timeout_ms: 300, ..config(&server) };
     let writer = Writer::connect(&config).await.unwrap();
     let mut first = write("1", 0);
     first.priority = vec![entry("once")];
     writer.write_conversations(&[write("0", 0)]).await.unwrap();
     // Redis keeps everything waiting, so the answer comes too late; the write itself still happens.
-    server.run::<()>(&["CLIENT", "PAUSE", "400", "ALL"]);
+    server.run::<()>(&["CLIENT", "PAUSE", "600", "ALL"]);
     let error = writer.write_conversations(std::slice::from_ref(&first)).await.unwrap_err();
     assert!(matches!(error, ViewsError::Timeout { .. }), "{error:?}");
     let again = async {

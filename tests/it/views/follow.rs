@@ -8,6 +8,7 @@ use convpipe::schema::time::Millis;
 use convpipe::transform::materialize::WriteOutcome;
 use convpipe::views::{Follow, FollowItem, Followed, Follower, GapCause, Start, StreamId, ViewsError, Writer};
 
+use super::super::support::redis::RedisServer;
 use super::{entry, entry_of, follow, next, start, write_of};
 
 /// Adds an entry as the snapshot service does.
@@ -17,18 +18,34 @@ async fn alert(writer: &Writer, account: &str, conversation: &str, text: &str) {
     assert_eq!(writer.write_conversations(&[write]).await.unwrap(), [WriteOutcome::Written]);
 }
 
+/// Waits until Redis' clock, which makes the ids, has moved on.
+fn next_millisecond(server: &RedisServer) {
+    let now = || {
+        let (seconds, micros): (u64, u64) = server.run(&["TIME"]);
+        seconds * 1000 + micros / 1000
+    };
+    let begun = now();
+    while now() == begun {}
+}
+
+/// Waits until that many clients wait in Redis.
+async fn blocked(server: &RedisServer, clients: usize) {
+    let expected = format!("blocked_clients:{clients}\r");
+    let wait = async {
+        while !server.run::<String>(&["INFO", "clients"]).contains(&expected) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), wait).await.expect("clients wait");
+}
+
 #[tokio::test]
 async fn a_follower_starts_where_it_is_told_and_merges_accounts() {
     let (server, config, writer, _) = start().await;
     for (number, account) in ["a", "b", "a", "b", "a"].into_iter().enumerate() {
         alert(&writer, account, &number.to_string(), &number.to_string()).await;
-        // Each in a millisecond of its own, so that the order over accounts is certain.
-        let now = || server.run::<(u64, u64)>(&["TIME"]);
-        let begun = now();
-        while {
-            let time = now();
-            (time.0, time.1 / 1000) == (begun.0, begun.1 / 1000)
-        } {}
+        // So that the order over accounts is certain.
+        next_millisecond(&server);
     }
     let third = {
         let mut follower = Follower::open(&config, follow(Start::Last(3), false)).unwrap();
@@ -46,13 +63,16 @@ async fn a_follower_starts_where_it_is_told_and_merges_accounts() {
         (Start::AfterId(third), &["3", "4", "new"]),
         (Start::Now, &["new"]),
     ] {
+        blocked(&server, 0).await;
         let mut follower = Follower::open(&config, follow(begin, false)).unwrap();
         for text in &expected[..expected.len() - 1] {
             assert_eq!(entry_of(next(&mut follower).await), format!("{{\"n\":\"{text}\"}}"), "{begin:?}");
         }
-        // Nothing more: it waits, until something comes. Dropping the wait loses nothing.
-        let waiting = tokio::time::timeout(Duration::from_millis(40), follower.next()).await;
-        assert!(waiting.is_err(), "{begin:?}: {waiting:?}");
+        // Nothing more: it waits in Redis until something comes. Dropping the wait loses nothing.
+        tokio::select! {
+            item = follower.next() => panic!("{begin:?}: {item:?}"),
+            () = blocked(&server, 1) => {}
+        }
         let id: String = server.run(&["XADD", "convpipe:{a}:priority", "*", "entry", "{\"n\":\"new\"}"]);
         assert_eq!(entry_of(next(&mut follower).await), "{\"n\":\"new\"}", "{begin:?}");
         server.run::<()>(&["XDEL", "convpipe:{a}:priority", &id]);
@@ -62,13 +82,9 @@ async fn a_follower_starts_where_it_is_told_and_merges_accounts() {
 #[tokio::test]
 async fn a_follower_notices_new_accounts_and_follows_fans() {
     let (_server, config, writer, _) = start().await;
-    let mut all = Follower::open(&config, follow(Start::Now, false)).unwrap();
-    let only_a = Follow { accounts: vec!["a".into()], ..follow(Start::Now, false) };
-    let mut only_a = Follower::open(&config, only_a).unwrap();
-    let mut fan = Follower::open(&config, Follow { what: Followed::FanEvents("7".into()), ..follow(Start::Now, false) }).unwrap();
-    for follower in [&mut all, &mut only_a, &mut fan] {
-        assert!(tokio::time::timeout(Duration::from_millis(40), follower.next()).await.is_err());
-    }
+    alert(&writer, "z", "1", "in z").await;
+    let mut all = Follower::open(&config, follow(Start::Last(1), false)).unwrap();
+    assert_eq!(entry_of(next(&mut all).await), "{\"n\":\"in z\"}");
     alert(&writer, "b", "1", "in b").await;
     alert(&writer, "a", "1", "in a").await;
     let mut of_fan = write_of("a", "7", 0);
@@ -76,8 +92,11 @@ async fn a_follower_notices_new_accounts_and_follows_fans() {
     writer.write_conversations(&[of_fan]).await.unwrap();
     let seen: BTreeSet<String> = [entry_of(next(&mut all).await), entry_of(next(&mut all).await)].into();
     assert_eq!(seen, ["{\"n\":\"in a\"}".to_owned(), "{\"n\":\"in b\"}".to_owned()].into());
+    let mut only_a = Follower::open(&config, Follow { accounts: vec!["a".into()], ..follow(Start::Last(9), false) }).unwrap();
     assert_eq!(entry_of(next(&mut only_a).await), "{\"n\":\"in a\"}");
-    assert_eq!(entry_of(next(&mut fan).await), "{\"fan\":7}");
+    let of_fan = Follow { what: Followed::FanEvents("7".into()), ..follow(Start::Since(Millis(0)), false) };
+    let mut of_fan = Follower::open(&config, of_fan).unwrap();
+    assert_eq!(entry_of(next(&mut of_fan).await), "{\"fan\":7}");
 }
 
 #[tokio::test]
@@ -96,6 +115,7 @@ async fn a_follower_reports_what_was_trimmed_and_only_that() {
     server.run::<()>(&["XTRIM", key, "MAXLEN", "1"]);
     assert_eq!(entry_of(next(&mut follower).await), "third");
     // The stream ran out and began anew: nothing was missed either.
+    next_millisecond(&server);
     server.run::<()>(&["DEL", key]);
     add("fourth");
     assert_eq!(entry_of(next(&mut follower).await), "fourth");
