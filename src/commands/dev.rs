@@ -103,13 +103,13 @@ async fn pipeline(
     let bus = backends::bus(config)?;
     let (live, is_live) = watch::channel(0usize);
     let on_live: OnLive = Arc::new(move |_| live.send_modify(|live| *live += 1));
-    let mut folding = task(config, {
-        let (bus, stop) = (bus.clone(), stop_snapshot.clone());
-        async move |config: &Config| snapshot::serve(config, bus, true, true, stop).await
+    let mut folding = tokio::spawn({
+        let (config, bus, stop) = (config.clone(), bus.clone(), stop_snapshot.clone());
+        async move { snapshot::serve(&config, bus, true, true, stop).await }
     });
-    let mut reading = task(config, {
-        let stop = stop_ingest.clone();
-        async move |config: &Config| ingest::serve(config, &bus, Some(on_live), stop).await
+    let mut reading = tokio::spawn({
+        let (config, stop) = (config.clone(), stop_ingest.clone());
+        async move { ingest::serve(&config, &bus, Some(on_live), stop).await }
     });
 
     let speed = args.speed;
@@ -132,16 +132,6 @@ async fn pipeline(
     stop_snapshot.request();
     let folded = if folding.is_finished() { Ok(()) } else { outcome(folding.await) };
     ended.and(read).and(folded)
-}
-
-/// A part of the pipeline as a task, with a config of its own.
-fn task<F>(config: &Config, part: F) -> tokio::task::JoinHandle<Result<(), CommandError>>
-where
-    F: for<'c> AsyncFnOnce(&'c Config) -> Result<(), CommandError> + Send + 'static,
-    for<'c> <F as AsyncFnOnce<(&'c Config,)>>::CallOnceFuture: Send,
-{
-    let config = config.clone();
-    tokio::spawn(async move { part(&config).await })
 }
 
 fn outcome(ended: Result<Result<(), CommandError>, tokio::task::JoinError>) -> Result<(), CommandError> {

@@ -149,7 +149,8 @@ impl Damage {
     }
 }
 
-fn speed(typed: &str) -> Result<Speed, String> {
+/// Reads `1x`, `20x`, `max`.
+pub(super) fn speed(typed: &str) -> Result<Speed, String> {
     if typed == "max" {
         return Ok(Speed::Max);
     }

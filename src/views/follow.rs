@@ -18,8 +18,9 @@ use super::keys::Keys;
 use super::stream::{self, StreamEntry, StreamId, StreamRange};
 use super::value;
 
-/// How long one read waits in Redis: so soon at most are a new account and an emptied Redis noticed.
-const BLOCK: Duration = Duration::from_secs(1);
+/// How long one read waits in Redis: a new account or an emptied Redis is noticed that soon.
+const BLOCK_MS: u64 = 1_000;
+const BLOCK: Duration = Duration::from_millis(BLOCK_MS);
 /// Entries of one stream that one read takes.
 const READ_MAX: usize = 128;
 
@@ -183,7 +184,7 @@ impl Follower {
         }
         let accounts: Vec<&String> = self.places.keys().collect();
         let mut read = redis::cmd("XREAD");
-        read.arg("COUNT").arg(READ_MAX).arg("BLOCK").arg(BLOCK.as_millis().min(1_000) as u64).arg("STREAMS");
+        read.arg("COUNT").arg(READ_MAX).arg("BLOCK").arg(BLOCK_MS).arg("STREAMS");
         for place in self.places.values() {
             read.arg(&place.key);
         }
@@ -299,9 +300,9 @@ impl Follower {
 
     /// Notes the epoch. If it is another one, everything read so far is void: a gap for each account, and reading begins anew.
     fn emptied(&mut self, epoch: Option<String>) -> bool {
-        let before = self.epoch.replace(epoch);
         // From none to one is the first write into an empty Redis, not another content.
-        let emptied = matches!(before, Some(Some(before)) if self.epoch != Some(Some(before.clone())));
+        let emptied = matches!(&self.epoch, Some(Some(before)) if epoch.as_ref() != Some(before));
+        self.epoch = Some(epoch);
         if emptied {
             for (account, place) in &mut self.places {
                 let (account, after) = (account.clone(), place.id);

@@ -122,7 +122,7 @@ impl Reader {
             let gap: Option<GapView> = json(&self.keys.account(account), values.next().unwrap_or(Value::Nil))?.map(|(gap, _)| gap);
             for key in &keys {
                 let (fields, ttl) = (values.next().unwrap_or(Value::Nil), values.next().unwrap_or(Value::Nil));
-                views.push(conversation_view(key, fields, ttl, gap.as_ref())?);
+                views.push(conversation_view(key, fields, &ttl, gap.as_ref())?);
             }
         }
         Ok(views)
@@ -205,12 +205,12 @@ impl Reader {
     }
 }
 
-fn conversation_view(key: &str, fields: Value, ttl: Value, gap: Option<&GapView>) -> Result<Option<ConversationView>, ViewsError> {
+fn conversation_view(key: &str, fields: Value, ttl: &Value, gap: Option<&GapView>) -> Result<Option<ConversationView>, ViewsError> {
     let [snapshot, rev] = value::pair(key, fields)?;
     let Some((mut snapshot, raw)) = json::<ConversationSnapshot>(key, snapshot)? else { return Ok(None) };
     snapshot.stale = Some(gap.is_some_and(|gap| gap.to > snapshot.received_at));
     // PTTL answers -1 for a key that does not end.
-    let ttl = value::number::<i64>(key, &ttl)?.try_into().ok().map(Duration::from_millis);
+    let ttl = value::number::<i64>(key, ttl)?.try_into().ok().map(Duration::from_millis);
     Ok(Some(ConversationView { snapshot, raw, rev: value::number(key, &rev)?, ttl }))
 }
 

@@ -90,7 +90,8 @@ impl Writer {
         Ok(writer)
     }
 
-    /// The epoch; set where Redis has none.
+    /// The epoch; set where Redis has none. To be asked at the start, after every reconnect, and when a write conflicts with nothing: a Redis
+    /// that was emptied has no epoch until the writer sets one.
     ///
     /// # Errors
     /// What Redis or the connection fails with.

@@ -122,9 +122,7 @@ impl Target for ViewsTarget {
     }
 
     async fn write(&self, writes: Vec<ConversationWrite>) -> Result<Vec<WriteOutcome>, LaneError> {
-        let outcomes = self.writer.write_conversations(&writes).await?;
-        self.writer.touch_accounts(&last_active(&writes)).await?;
-        Ok(outcomes)
+        Ok(self.writer.write_conversations(&writes).await?)
     }
 
     async fn write_accounts(&mut self, decoded: &Decoded<'_>, accounts: &[(&str, Vec<usize>)], now: Millis) -> Result<(), LaneError> {
@@ -184,16 +182,6 @@ impl Target for ViewsTarget {
         }
         Ok(())
     }
-}
-
-/// When each account of the writes was last active.
-fn last_active(writes: &[ConversationWrite]) -> Vec<(String, Millis)> {
-    let mut accounts: HashMap<&str, Millis> = HashMap::new();
-    for write in writes {
-        let at = accounts.entry(&write.account).or_insert(write.active_at);
-        *at = write.active_at.max(*at);
-    }
-    accounts.into_iter().map(|(account, at)| (account.to_owned(), at)).collect()
 }
 
 fn decode_account(account: &str, bytes: &[u8]) -> AccountState {

@@ -8,6 +8,7 @@
 --
 -- Redis refuses for lack of memory only before a script's first write, so a script never stops half-way for that.
 -- What is per key and not per conversation is gathered and done once at the end: every redis.call costs about a microsecond.
+-- The rest of the cost is size: Redis' Lua hashes every byte of every argument, which makes a kilobyte another 1.5 microseconds.
 local call = redis.call
 local inbox, awaiting, due, priority = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local ttl, fan_max, fan_ttl, priority_max = ARGV[1], ARGV[4], ARGV[5], ARGV[6]
