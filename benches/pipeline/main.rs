@@ -1,14 +1,26 @@
-//! Rooms under load: `cargo bench --bench pipeline -- bus`. Without a name, all of them.
+//! Rooms and the whole pipeline under load: `cargo bench --bench pipeline -- bus`. Without a name, all of them.
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints its figures, and says where it cannot go on")]
 
 mod bus;
+mod documents;
+mod end_to_end;
+mod frames;
+mod redis;
+#[path = "../../tests/it/support/redis.rs"]
+mod server;
+mod snapshot;
+mod stack;
+
+const PARTS: [(&str, fn()); 5] =
+    [("bus", bus::run), ("redis", redis::run), ("documents", documents::run), ("snapshot", snapshot::run), ("end_to_end", end_to_end::run)];
 
 fn main() {
     // cargo passes flags such as `--bench`; what is no flag is a name.
     let names: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
-    if wanted("bus") {
-        bus::run();
+    for (name, run) in PARTS {
+        if names.is_empty() || names.iter().any(|wanted| wanted == name) {
+            run();
+        }
     }
 }

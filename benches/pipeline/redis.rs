@@ -8,8 +8,7 @@ use convpipe::transform::materialize::{ConversationWrite, WriteOutcome};
 use convpipe::transform::resolve::Claims;
 use convpipe::views::Writer;
 
-#[path = "../../tests/it/support/redis.rs"]
-mod server;
+use super::server;
 
 const CONVERSATIONS: usize = 10_000;
 const ACCOUNTS: usize = 5;
