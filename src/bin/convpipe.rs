@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use convpipe::commands::{self, Context};
 use convpipe::config::Environment;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = match commands::parse(std::env::args_os()) {
         Ok(cli) => cli,

@@ -97,7 +97,7 @@ pub fn new_conversation(account: &str, conversation: &str) -> ConversationState 
 /// A state from the documents as the views need it: shorter, and with no memory of what was appended, since a store that has lost its state has
 /// lost its streams too.
 #[must_use]
-pub fn for_views(mut state: ConversationState) -> ConversationState {
+pub fn for_views(mut state: Box<ConversationState>) -> Box<ConversationState> {
     state.recent.truncate(Depth::VIEWS.recent);
     for message in state.recent.items_mut() {
         message.text = message.text.as_untrusted().preview(Depth::VIEWS.text_chars);

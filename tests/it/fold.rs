@@ -125,7 +125,7 @@ impl Store {
             return;
         }
         let stored = self.conversations.entry(key.clone()).or_default();
-        let read = |bytes: &[u8]| (!bytes.is_empty()).then(|| ConversationState::decode(bytes).unwrap());
+        let read = |bytes: &[u8]| (!bytes.is_empty()).then(|| Box::new(ConversationState::decode(bytes).unwrap()));
         let mut views = ConversationBatch::new(account, conversation, read(&stored.views), stored.rev, policy, now);
         let mut documents = SummaryBatch::new(account, conversation, read(&stored.documents), stored.rev, policy, now, KEEP);
         for &place in places {

@@ -30,6 +30,9 @@ impl DocumentsTarget {
 impl Target for DocumentsTarget {
     type Write = SummaryWrite;
 
+    /// A write is a transaction, so the whole batch is one.
+    const SLICE_MAX: usize = usize::MAX;
+
     async fn resolve(&self, claims: &[Claims]) -> Result<Vec<Resolved>, LaneError> {
         Ok(self.documents.resolve(claims).await?)
     }

@@ -6,6 +6,8 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use futures_util::future;
+
 use crate::documents::DocumentsError;
 use crate::runtime::clock;
 use crate::schema::state::ConversationState;
@@ -42,18 +44,21 @@ pub(super) enum LaneError {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Loaded {
     /// The state.
-    pub state: Option<ConversationState>,
+    pub state: Option<Box<ConversationState>>,
     /// Its `rev`; 0 where the store has none.
     pub rev: u64,
 }
 
 /// What a folded group has to be written, the state after it, and what it did; absent where nothing changed.
-pub(super) type Folded<W> = Option<(W, ConversationState, Tally)>;
+pub(super) type Folded<W> = Option<(W, Box<ConversationState>, Tally)>;
 
 /// Where a lane writes.
 pub(super) trait Target: Send + Sync {
     /// A guarded write of one conversation.
     type Write: Send + Sync;
+
+    /// Conversations folded and written at once: few enough that folding goes on while the store writes, as many as the store likes.
+    const SLICE_MAX: usize;
 
     /// Claims the batch's messages and deletes in the store's index.
     fn resolve(&self, claims: &[Claims]) -> impl Future<Output = Result<Vec<Resolved>, LaneError>> + Send;
@@ -122,76 +127,135 @@ impl<T: Target> Lane<T> {
             if pending.is_empty() {
                 return Ok(());
             }
-            let loaded = self.load(&pending).await?;
-            let now = clock::now();
-            let (mut writes, mut written, mut gone) = (Vec::with_capacity(pending.len()), Vec::with_capacity(pending.len()), Vec::new());
-            for (group, loaded) in pending.into_iter().zip(loaded) {
-                if loaded.state.is_none() && !group.creates {
-                    gone.push(group);
-                    continue;
-                }
-                let rev = loaded.rev;
-                match self.target.fold(batch, decoded, group, loaded, now)? {
-                    Some((write, state, tally)) => {
-                        writes.push(write);
-                        written.push((group, state, rev + 1, tally));
-                    }
-                    None => SnapshotCounters::add(&self.counters.stale, group.items.len()),
-                }
-            }
-            let outcomes = if writes.is_empty() { Vec::new() } else { self.target.write(writes).await? };
-            pending = self.keep(written, &outcomes);
-            self.target.forget(&gone).await?;
+            pending = self.round(batch, decoded, &pending).await?;
         }
         Err(LaneError::Conflicts(pending.len()))
     }
 
-    /// Keeps what was written; returns what has to be folded again.
-    fn keep<'g, 'b>(
+    /// Folds and writes each group once, slice by slice: while the store writes one slice, the next is folded. Returns the groups that another
+    /// writer was faster with.
+    async fn round<'g, 'b>(
         &mut self,
-        written: Vec<(&'g Group<'b>, ConversationState, u64, Tally)>,
-        outcomes: &[WriteOutcome],
-    ) -> Vec<&'g Group<'b>> {
+        batch: &[Work],
+        decoded: &Decoded<'_>,
+        groups: &[&'g Group<'b>],
+    ) -> Result<Vec<&'g Group<'b>>, LaneError> {
+        let (mut lost, mut folded) = (Vec::new(), None);
+        let mut slices = groups.chunks(T::SLICE_MAX);
+        loop {
+            let slice = slices.next();
+            if slice.is_none() && folded.is_none() {
+                return Ok(lost);
+            }
+            let Self { target, states, counters } = self;
+            let (written, next) = future::join(write(target, folded.take()), fold(target, states, counters, batch, decoded, slice)).await;
+            let (written, outcomes) = written?;
+            folded = next?;
+            lost.extend(self.keep(written, &outcomes));
+        }
+    }
+
+    /// Keeps what was written; returns what has to be folded again.
+    fn keep<'g, 'b>(&mut self, written: Vec<After<'g, 'b>>, outcomes: &[WriteOutcome]) -> Vec<&'g Group<'b>> {
         let mut conflicts = Vec::new();
-        for ((group, state, rev, tally), outcome) in written.into_iter().zip(outcomes) {
+        for (after, outcome) in written.into_iter().zip(outcomes) {
             match outcome {
                 WriteOutcome::Written => {
-                    self.counters.count(tally);
+                    self.counters.count(after.tally);
                     SnapshotCounters::add(&self.counters.writes, 1);
-                    self.states.keep(state, rev);
+                    self.states.keep(after.state, after.rev);
                 }
-                WriteOutcome::Conflict => conflicts.push(group),
+                WriteOutcome::Conflict => conflicts.push(after.group),
             }
         }
         SnapshotCounters::add(&self.counters.conflicts, conflicts.len());
         conflicts
     }
 
-    /// The states of these groups, from memory where they are there.
-    async fn load(&mut self, groups: &[&Group<'_>]) -> Result<Vec<Loaded>, LaneError> {
-        let mut loaded: Vec<Loaded> = Vec::with_capacity(groups.len());
-        let (mut wanted, mut creates, mut places) = (Vec::new(), Vec::new(), Vec::new());
-        for group in groups {
-            match self.states.take(group.account, group.conversation) {
-                Some((state, rev)) => loaded.push(Loaded { state: Some(state), rev }),
-                None => {
-                    places.push(loaded.len());
-                    loaded.push(Loaded::default());
-                    wanted.push((group.account.to_owned(), group.conversation.to_owned()));
-                    creates.push(group.creates);
-                }
-            }
-        }
-        if !wanted.is_empty() {
-            for (place, found) in places.into_iter().zip(self.target.load(&wanted, &creates).await?) {
-                loaded[place] = found;
-            }
-        }
-        Ok(loaded)
-    }
-
     fn count_unresolved(&self, resolved: &[Resolved]) {
         let unresolved = resolved.iter().flat_map(|resolved| &resolved.conversations).filter(|conversation| conversation.is_none());
         SnapshotCounters::add(&self.counters.deletes_unresolved, unresolved.count());
     }
+}
+
+/// A slice that is folded and not written yet.
+struct Slice<'g, 'b, W> {
+    writes: Vec<W>,
+    after: Vec<After<'g, 'b>>,
+    /// Groups of conversations that are not there, and that nothing creates.
+    gone: Vec<&'g Group<'b>>,
+}
+
+/// A group, and what holds once its write has happened.
+struct After<'g, 'b> {
+    group: &'g Group<'b>,
+    state: Box<ConversationState>,
+    rev: u64,
+    tally: Tally,
+}
+
+async fn write<'g, 'b, T: Target>(
+    target: &T,
+    slice: Option<Slice<'g, 'b, T::Write>>,
+) -> Result<(Vec<After<'g, 'b>>, Vec<WriteOutcome>), LaneError> {
+    let Some(Slice { writes, after, gone }) = slice else { return Ok((Vec::new(), Vec::new())) };
+    if !gone.is_empty() {
+        target.forget(&gone).await?;
+    }
+    let outcomes = if writes.is_empty() { Vec::new() } else { target.write(writes).await? };
+    Ok((after, outcomes))
+}
+
+async fn fold<'g, 'b, T: Target>(
+    target: &T,
+    states: &mut States,
+    counters: &SnapshotCounters,
+    batch: &[Work],
+    decoded: &Decoded<'_>,
+    groups: Option<&[&'g Group<'b>]>,
+) -> Result<Option<Slice<'g, 'b, T::Write>>, LaneError> {
+    let Some(groups) = groups else { return Ok(None) };
+    // The slice before this one is on its way to a connection's task, which this thread would keep waiting.
+    tokio::task::yield_now().await;
+    let loaded = load(target, states, groups).await?;
+    let now = clock::now();
+    let mut slice = Slice { writes: Vec::with_capacity(groups.len()), after: Vec::with_capacity(groups.len()), gone: Vec::new() };
+    for (&group, loaded) in groups.iter().zip(loaded) {
+        if loaded.state.is_none() && !group.creates {
+            slice.gone.push(group);
+            continue;
+        }
+        let rev = loaded.rev + 1;
+        match target.fold(batch, decoded, group, loaded, now)? {
+            Some((write, state, tally)) => {
+                slice.writes.push(write);
+                slice.after.push(After { group, state, rev, tally });
+            }
+            None => SnapshotCounters::add(&counters.stale, group.items.len()),
+        }
+    }
+    Ok(Some(slice))
+}
+
+/// The states of these groups, from memory where they are there.
+async fn load<T: Target>(target: &T, states: &mut States, groups: &[&Group<'_>]) -> Result<Vec<Loaded>, LaneError> {
+    let mut loaded: Vec<Loaded> = Vec::with_capacity(groups.len());
+    let (mut wanted, mut creates, mut places) = (Vec::new(), Vec::new(), Vec::new());
+    for group in groups {
+        match states.take(group.account, group.conversation) {
+            Some((state, rev)) => loaded.push(Loaded { state: Some(state), rev }),
+            None => {
+                places.push(loaded.len());
+                loaded.push(Loaded::default());
+                wanted.push((group.account.to_owned(), group.conversation.to_owned()));
+                creates.push(group.creates);
+            }
+        }
+    }
+    if !wanted.is_empty() {
+        for (place, found) in places.into_iter().zip(target.load(&wanted, &creates).await?) {
+            loaded[place] = found;
+        }
+    }
+    Ok(loaded)
 }

@@ -6,7 +6,7 @@ use crate::schema::state::ConversationState;
 
 /// The least recently used states leave first. What stands here is a copy: the store's `rev` decides whether it still holds.
 pub(super) struct States {
-    states: lru::LruCache<u128, (ConversationState, u64), foldhash::fast::RandomState>,
+    states: lru::LruCache<u128, (Box<ConversationState>, u64), foldhash::fast::RandomState>,
 }
 
 impl States {
@@ -18,12 +18,12 @@ impl States {
     }
 
     /// Takes a state out; whoever folds it puts it back when the store has it.
-    pub(super) fn take(&mut self, account: &str, conversation: &str) -> Option<(ConversationState, u64)> {
+    pub(super) fn take(&mut self, account: &str, conversation: &str) -> Option<(Box<ConversationState>, u64)> {
         self.states.pop(&key(account, conversation))
     }
 
     /// Keeps a state as the store has it.
-    pub(super) fn keep(&mut self, state: ConversationState, rev: u64) {
+    pub(super) fn keep(&mut self, state: Box<ConversationState>, rev: u64) {
         let key = key(state.account.raw(), state.conversation.raw());
         self.states.put(key, (state, rev));
     }

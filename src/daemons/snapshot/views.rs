@@ -63,14 +63,17 @@ impl ViewsTarget {
 }
 
 /// Reads a stored state; one that cannot be read is loud and counts as absent, so that it is written anew.
-pub(super) fn decode(account: &str, conversation: &str, bytes: &[u8], store: &str) -> Option<ConversationState> {
+pub(super) fn decode(account: &str, conversation: &str, bytes: &[u8], store: &str) -> Option<Box<ConversationState>> {
     ConversationState::decode(bytes)
         .inspect_err(|error| tracing::error!(%error, account = ?account, conversation = ?conversation, store, "a stored state is unreadable and is rebuilt"))
         .ok()
+        .map(Box::new)
 }
 
 impl Target for ViewsTarget {
     type Write = ConversationWrite;
+
+    const SLICE_MAX: usize = 512;
 
     async fn resolve(&self, claims: &[Claims]) -> Result<Vec<Resolved>, LaneError> {
         Ok(self.writer.resolve(claims).await?)

@@ -16,7 +16,7 @@ use super::{ConversationWrite, MaterializeError, Tally};
 
 /// One conversation while a batch of its events is folded for Redis.
 pub struct ConversationBatch<'p> {
-    state: ConversationState,
+    state: Box<ConversationState>,
     rev: u64,
     policy: &'p CompiledPolicy,
     now: Millis,
@@ -34,12 +34,12 @@ impl<'p> ConversationBatch<'p> {
     pub fn new(
         account: &str,
         conversation: &str,
-        state: Option<ConversationState>,
+        state: Option<Box<ConversationState>>,
         rev: u64,
         policy: &'p CompiledPolicy,
         now: Millis,
     ) -> Self {
-        let state = state.unwrap_or_else(|| new_conversation(account, conversation));
+        let state = state.unwrap_or_else(|| Box::new(new_conversation(account, conversation)));
         let standing = Standing::of(&state, policy);
         let (fan_events, priority) = (Vec::new(), Vec::new());
         Self { state, rev, policy, now, standing, changed: false, fan_events, priority, tally: Tally::default() }
@@ -135,7 +135,7 @@ impl<'p> ConversationBatch<'p> {
     ///
     /// # Errors
     /// Where the snapshot does not serialize.
-    pub fn finish(self) -> Result<Option<(ConversationWrite, ConversationState)>, MaterializeError> {
+    pub fn finish(self) -> Result<Option<(ConversationWrite, Box<ConversationState>)>, MaterializeError> {
         if !self.changed {
             return Ok(None);
         }

@@ -13,7 +13,7 @@ use super::{MaterializeError, MessageDeletion, SummaryWrite, Tally};
 
 /// One fan while a batch of events is folded for the documents.
 pub struct SummaryBatch<'p> {
-    state: ConversationState,
+    state: Box<ConversationState>,
     rev: u64,
     policy: &'p CompiledPolicy,
     now: Millis,
@@ -42,13 +42,13 @@ impl<'p> SummaryBatch<'p> {
     pub fn new(
         account: &str,
         conversation: &str,
-        state: Option<ConversationState>,
+        state: Option<Box<ConversationState>>,
         rev: u64,
         policy: &'p CompiledPolicy,
         now: Millis,
         keep: Keep,
     ) -> Self {
-        let state = state.unwrap_or_else(|| new_conversation(account, conversation));
+        let state = state.unwrap_or_else(|| Box::new(new_conversation(account, conversation)));
         let (messages, deletions) = (Vec::new(), Vec::new());
         Self { state, rev, policy, now, keep, changed: false, messages, deletions, tally: Tally::default() }
     }
@@ -89,7 +89,7 @@ impl<'p> SummaryBatch<'p> {
     ///
     /// # Errors
     /// Where the summary does not serialize.
-    pub fn finish(self) -> Result<Option<(SummaryWrite, ConversationState)>, MaterializeError> {
+    pub fn finish(self) -> Result<Option<(SummaryWrite, Box<ConversationState>)>, MaterializeError> {
         if !self.changed {
             return Ok(None);
         }
