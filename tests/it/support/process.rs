@@ -31,6 +31,7 @@ impl Process {
     /// Starts `convpipe ARGS…` in `dir`, without any `CONVPIPE_…` variable of the test's own environment.
     pub(crate) fn start<A: AsRef<OsStr>>(dir: &Path, args: &[A]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_convpipe"));
+        #[expect(clippy::disallowed_methods, reason = "the test's own environment, to keep it from the program")]
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CONVPIPE_")) {
             command.env_remove(name);
         }
