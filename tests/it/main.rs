@@ -14,6 +14,7 @@ mod ingest;
 mod layering;
 mod normalize;
 mod oracle;
+mod pipeline;
 mod schema;
 mod views;
 mod ws;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::bus::{AckId, Acker, Delivery, Publisher, SubscribeError, Subscriber};
 use crate::runtime::backoff::Backoff;
-use crate::runtime::clock;
+use crate::runtime::clock::{self, Now};
 use crate::runtime::shutdown::Shutdown;
 use crate::schema::envelope::Envelope;
 use crate::schema::ids;
@@ -42,6 +42,8 @@ pub(super) struct ConsumerSettings {
     pub horizon_ms: i64,
     /// How long a drain may take.
     pub drain_timeout: Duration,
+    /// The clock.
+    pub now: Now,
 }
 
 /// One subscription's consumer.
@@ -203,7 +205,7 @@ impl<T: Target> LaneTask<T> {
     async fn settle(&mut self, batch: &[Work]) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         let mut decoded = Decoded::of(batch);
-        SnapshotCounters::add(&self.counters.stale, decoded.drop_stale(clock::now(), self.settings.horizon_ms));
+        SnapshotCounters::add(&self.counters.stale, decoded.drop_stale((self.settings.now)(), self.settings.horizon_ms));
         for (index, error) in &decoded.poison {
             self.set_aside(&batch[*index], "not_an_event", &error.to_string(), "decode").await;
         }

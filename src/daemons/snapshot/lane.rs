@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::future;
 
 use crate::documents::DocumentsError;
-use crate::runtime::clock;
+use crate::runtime::clock::Now;
 use crate::schema::state::ConversationState;
 use crate::schema::time::Millis;
 use crate::transform::materialize::{MaterializeError, Tally, WriteOutcome};
@@ -99,13 +99,14 @@ pub(super) struct Lane<T> {
     target: T,
     states: States,
     counters: Arc<SnapshotCounters>,
+    now: Now,
 }
 
 impl<T: Target> Lane<T> {
     /// A lane that keeps at most `states_max` states in memory.
     #[must_use]
-    pub(super) fn new(target: T, states_max: usize, counters: Arc<SnapshotCounters>) -> Self {
-        Self { target, states: States::new(states_max), counters }
+    pub(super) fn new(target: T, states_max: usize, counters: Arc<SnapshotCounters>, now: Now) -> Self {
+        Self { target, states: States::new(states_max), counters, now }
     }
 
     /// Folds and writes a batch.
@@ -118,7 +119,7 @@ impl<T: Target> Lane<T> {
         self.count_unresolved(&resolved);
         let gathered = Gathered::of(batch, decoded, &claims, &resolved);
         self.write_conversations(batch, decoded, &gathered.conversations).await?;
-        self.target.write_accounts(decoded, &gathered.accounts, clock::now()).await
+        self.target.write_accounts(decoded, &gathered.accounts, (self.now)()).await
     }
 
     async fn write_conversations(&mut self, batch: &[Work], decoded: &Decoded<'_>, groups: &[Group<'_>]) -> Result<(), LaneError> {
@@ -147,8 +148,9 @@ impl<T: Target> Lane<T> {
             if slice.is_none() && folded.is_none() {
                 return Ok(lost);
             }
-            let Self { target, states, counters } = self;
-            let (written, next) = future::join(write(target, folded.take()), fold(target, states, counters, batch, decoded, slice)).await;
+            let Self { target, states, counters, now } = self;
+            let (written, next) =
+                future::join(write(target, folded.take()), fold(target, states, counters, *now, batch, decoded, slice)).await;
             let (written, outcomes) = written?;
             folded = next?;
             lost.extend(self.keep(written, &outcomes));
@@ -210,6 +212,7 @@ async fn fold<'g, 'b, T: Target>(
     target: &T,
     states: &mut States,
     counters: &SnapshotCounters,
+    now: Now,
     batch: &[Work],
     decoded: &Decoded<'_>,
     groups: Option<&[&'g Group<'b>]>,
@@ -218,7 +221,7 @@ async fn fold<'g, 'b, T: Target>(
     // The slice before this one is on its way to a connection's task, which this thread would keep waiting.
     tokio::task::yield_now().await;
     let loaded = load(target, states, groups).await?;
-    let now = clock::now();
+    let now = now();
     let mut slice = Slice { writes: Vec::with_capacity(groups.len()), after: Vec::with_capacity(groups.len()), gone: Vec::new() };
     for (&group, loaded) in groups.iter().zip(loaded) {
         if loaded.state.is_none() && !group.creates {
