@@ -11,9 +11,9 @@ use super::stamped;
 use crate::backends;
 use crate::config::Config;
 use crate::documents::{Access, Documents, DocumentsError, HistoryPage, SummaryDocument};
-use crate::schema::document::MessageDocument;
+use crate::schema::document::{FanSummary, MessageDocument};
 use crate::schema::time::Millis;
-use crate::schema::view::GapView;
+use crate::schema::view::{ConversationSnapshot, GapView};
 use crate::views::{ConversationView, Reader, StreamEntry, StreamRange, ViewsError};
 
 /// Which sections are wanted.
@@ -219,23 +219,33 @@ impl FanReport {
         self.sources.iter().find(|source| source.name == name)
     }
 
-    /// The report for programs; sections that were not asked for are absent.
-    pub(super) fn json(&self) -> Value {
-        let events = || {
-            self.events
-                .iter()
-                .map(|entry| serde_json::from_str(&stamped(&entry.json, entry.id)).unwrap_or(Value::Null))
-                .collect::<Vec<Value>>()
-        };
-        let mut json = serde_json::json!({ "account_id": self.account, "fan_id": self.fan, "sources": self.sources });
-        for source in &self.sources {
-            json[source.name] = match source.name {
-                "snapshot" => serde_json::json!(self.snapshot.as_ref().map(|view| &view.snapshot)),
-                "summary" => serde_json::json!(self.summary.as_ref().map(|found| &found.summary)),
-                "messages" => serde_json::json!(self.messages),
-                _ => serde_json::json!(events()),
-            };
+    /// The report for programs; sections that were not asked for are absent, those without content are `null` or empty.
+    pub(super) fn json(&self) -> impl Serialize {
+        let asked = |name| self.source(name).is_some();
+        let event = |entry: &StreamEntry| serde_json::from_str(&stamped(&entry.json, entry.id)).unwrap_or(Value::Null);
+        JsonReport {
+            account_id: &self.account,
+            fan_id: &self.fan,
+            snapshot: asked("snapshot").then(|| self.snapshot.as_ref().map(|view| &view.snapshot)),
+            summary: asked("summary").then(|| self.summary.as_ref().map(|found| &found.summary)),
+            messages: asked("messages").then_some(&self.messages),
+            events: asked("events").then(|| self.events.iter().map(event).collect()),
+            sources: &self.sources,
         }
-        json
     }
+}
+
+#[derive(Serialize)]
+struct JsonReport<'a> {
+    account_id: &'a str,
+    fan_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot: Option<Option<&'a ConversationSnapshot>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    summary: Option<Option<&'a FanSummary>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    messages: Option<&'a Vec<MessageDocument>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    events: Option<Vec<Value>>,
+    sources: &'a [Source],
 }

@@ -51,7 +51,7 @@ impl Page<'_> {
             self.heading(report, "messages")?;
             for message in &report.messages {
                 let mut facts = Vec::new();
-                facts.extend(message.price.map(|price| format!("[price {}]", money(price))));
+                facts.extend(message.price.filter(|&price| price != 0).map(|price| format!("[price {}]", money(price))));
                 facts.extend(message.money.map(|amount| format!("[{}{}]", if message.is_tip { "tip " } else { "" }, money(amount.minor))));
                 facts.extend((!message.media.is_empty()).then(|| format!("[{} media]", message.media.len())));
                 facts.extend(message.is_bulk.then(|| "[bulk]".to_owned()));
@@ -145,12 +145,11 @@ impl Page<'_> {
     fn money(&self, spend: &Spend, subscription: Option<&Subscription>, ppv: Option<&LastPpv>) -> Result<(), CommandError> {
         let seen = &spend.observed;
         let parts = [seen.messages, seen.tips, seen.subscriptions, seen.posts, seen.streams];
-        let payments = match seen.payments {
-            0 => String::new(),
-            1 => format!(", 1 payment {}", self.when(seen.last_at)),
-            many => format!(", {many} payments, largest {}, last {}", money(seen.largest), self.when(seen.last_at)),
-        };
-        self.field("observed", &format!("{}{}{payments}", money(seen.total), categories(parts.map(Some))))?;
+        self.field("observed", &format!("{}{}", money(seen.total), categories(parts.map(Some))))?;
+        if seen.payments > 0 {
+            let text = format!("{} observed, largest {}, last {}", seen.payments, money(seen.largest), self.when(seen.last_at));
+            self.field("payments", &text)?;
+        }
         if let Some(said) = &spend.reported {
             let parts = [said.messages, said.tips, said.subscriptions, said.posts, said.streams];
             let total = said.total.map_or_else(|| "no total".to_owned(), money);

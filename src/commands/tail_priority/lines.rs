@@ -174,16 +174,17 @@ impl Layout {
         };
         // What is left for fan, text and reasons beside the fixed columns and the seven gaps.
         let fixed = time + LEVEL + account + TIER + LATENCY + if wide { 14 } else { 7 };
-        let rest = width.map_or(100, |width| width.saturating_sub(fixed));
-        let (fan, reasons) = (rest * 3 / 10, rest * 3 / 10);
+        // Terminals do not agree on how wide some emoji are, so the last column ends before the line does.
+        let rest = width.map_or(100, |width| width.saturating_sub(fixed + 2));
+        let (fan, reasons) = (rest * 3 / 10, rest / 4);
         Self { width, wide, account, fan, reasons, text: rest - fan - reasons }
     }
 
     fn heading(&self) -> String {
         let time = if self.wide { "TIME (UTC)    " } else { "TIME    " };
         let cells = [time.to_owned(), self.cell("LEVEL", LEVEL), self.cell("ACCOUNT", self.account), self.cell("FAN", self.fan)];
-        let more = [self.cell("TIER", TIER), right("DELAY", LATENCY), self.cell("WHAT", self.text), "WHY".to_owned()];
-        self.fitted([cells, more].concat().join(self.gap()))
+        let more = [self.cell("TIER", TIER), right("DELAY", LATENCY), self.cell("WHY", self.reasons), "WHAT".to_owned()];
+        self.fitted(&[cells, more].concat().join(self.gap()))
     }
 
     fn line(&self, output: &Output, entry: &PriorityEntry) -> String {
@@ -214,7 +215,6 @@ impl Layout {
         let what = self.what(output, entry);
         let reasons = entry.reasons.join(",");
         let reasons = output.text(&reasons);
-        let reasons = if self.width.is_some() { fit(&reasons, self.reasons) } else { reasons };
         let parts = [
             output.tone(Tone::Faint, &time),
             output.tone(tone, &self.cell(entry.level.name(), LEVEL)),
@@ -222,8 +222,8 @@ impl Layout {
             self.cell(&fan, self.fan),
             if is_high_value { output.tone(Tone::Strong, &tier) } else { tier },
             right(&latency, LATENCY),
+            output.tone(Tone::Faint, &self.cell(&reasons, self.reasons)),
             what,
-            output.tone(Tone::Faint, &reasons),
         ];
         parts.join(self.gap())
     }
@@ -239,7 +239,7 @@ impl Layout {
             (None, Some(text)) => text.clone().into_owned(),
             (None, None) => format!("({})", kind()),
         };
-        let cell = self.cell(&plain, self.text);
+        let cell = if self.width.is_some() { fit(&plain, self.text).into_owned() } else { plain };
         match amount.and_then(|amount| cell.strip_prefix(&amount).map(|rest| format!("{}{rest}", output.tone(Tone::Good, &amount)))) {
             Some(colored) => colored,
             None => cell,
@@ -252,8 +252,8 @@ impl Layout {
         format!("{text}{}", " ".repeat(columns.saturating_sub(width(&text))))
     }
 
-    fn fitted(&self, line: String) -> String {
-        self.width.map_or_else(|| line.clone(), |width| fit(&line, width).into_owned())
+    fn fitted(&self, line: &str) -> String {
+        self.width.map_or_else(|| line.to_owned(), |width| fit(line, width).into_owned())
     }
 
     const fn gap(&self) -> &'static str {
