@@ -17,12 +17,14 @@ mod dev;
 mod errors;
 mod exit;
 mod ingest;
+mod inspect_fan;
 mod man;
 pub mod output;
 pub mod read;
 mod replay;
 mod schema;
 mod snapshot;
+mod tail_priority;
 
 pub use context::{Context, Globals};
 pub use exit::{CommandError, Exit};
@@ -60,6 +62,10 @@ pub enum Command {
     Snapshot(snapshot::Args),
     /// Run the whole pipeline here, on a recording
     Dev(dev::Args),
+    /// Follow who needs an answer, as it happens
+    TailPriority(tail_priority::Args),
+    /// Show everything known of one fan
+    InspectFan(inspect_fan::Args),
     /// Play recorded frames: into a dry run, onto the bus, or to whoever connects
     Replay(replay::Args),
     /// Check, print or write the config
@@ -82,6 +88,8 @@ pub fn run(context: &Context, command: Command) -> Result<Exit, CommandError> {
         Command::Ingest(args) => ingest::run(context, &args),
         Command::Snapshot(args) => snapshot::run(context, &args),
         Command::Dev(args) => dev::run(context, &args),
+        Command::TailPriority(args) => tail_priority::run(context, &args),
+        Command::InspectFan(args) => inspect_fan::run(context, &args),
         Command::Replay(args) => replay::run(context, &args),
         Command::Config(args) => config::run(context, &args),
         Command::Schema(args) => schema::run(context, &args),
