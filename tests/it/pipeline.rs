@@ -91,8 +91,12 @@ fn config(redis: &RedisServer, folder: &std::path::Path, policy: &Policy, run: u
 async fn consume(config: &Config, arrival: &Arrival, workers: usize) -> Actual {
     let stop = Shutdown::new();
     let mut running = Vec::new();
+    let mut counters = Vec::new();
     for _ in 0..workers {
-        running.push(tokio::spawn(worker(config).await.run(stop.clone())));
+        let worker = worker(config).await;
+        counters.push(Arc::clone(&worker.views_counters));
+        let stop = stop.clone();
+        running.push(tokio::spawn(async move { worker.run(stop).await.inspect_err(|error| eprintln!("a worker gave up: {error}")) }));
     }
     let bus = backends::bus(config).unwrap();
     let publisher = bus.publisher(&config.bus.topic).unwrap();
@@ -101,7 +105,7 @@ async fn consume(config: &Config, arrival: &Arrival, workers: usize) -> Actual {
         publisher.publish(envelopes.collect()).await.unwrap();
     }
     for subscription in [&config.bus.views_subscription, &config.bus.documents_subscription] {
-        drained(&bus, &config.bus.topic, subscription).await;
+        drained(&bus, &config.bus.topic, subscription, &counters).await;
     }
     stop.request();
     for worker in running {
@@ -124,11 +128,11 @@ async fn worker(config: &Config) -> Snapshot {
     }
 }
 
-async fn drained(bus: &Bus, topic: &str, subscription: &str) {
+async fn drained(bus: &Bus, topic: &str, subscription: &str, counters: &[Arc<SnapshotCounters>]) {
     let deadline = Instant::now() + DRAIN_MAX;
     // An error is a subscription that its first subscriber has not made yet.
     while bus.backlog(topic, subscription).await.map_or(1, |backlog| backlog.messages) > 0 {
-        assert!(Instant::now() < deadline, "{subscription} does not come to its end: {:?}", bus.backlog(topic, subscription).await);
+        assert!(Instant::now() < deadline, "{subscription} does not come to its end: {:?} {counters:?}", bus.backlog(topic, subscription).await);
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
