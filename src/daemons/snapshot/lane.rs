@@ -17,7 +17,7 @@ use crate::transform::resolve::{Claims, Resolved};
 use crate::views::ViewsError;
 
 use super::counters::SnapshotCounters;
-use super::gather::{Decoded, Gathered, Group, Work};
+use super::gather::{Decoded, Gathered, Group, Item, Work};
 use super::states::States;
 
 /// Rounds that one batch may lose against other writers before it is put off.
@@ -237,12 +237,13 @@ async fn fold<'g, 'b, T: Target>(
     Ok(Some(slice))
 }
 
-/// The states of these groups, from memory where they are there.
+/// The states of these groups, from memory where they are there. What is to be refilled is always read: the memory knows a store that is gone.
 async fn load<T: Target>(target: &T, states: &mut States, groups: &[&Group<'_>]) -> Result<Vec<Loaded>, LaneError> {
     let mut loaded: Vec<Loaded> = Vec::with_capacity(groups.len());
     let (mut wanted, mut creates, mut places) = (Vec::new(), Vec::new(), Vec::new());
     for group in groups {
-        match states.take(group.account, group.conversation) {
+        let remembered = states.take(group.account, group.conversation);
+        match remembered.filter(|_| !group.items.contains(&Item::Refill)) {
             Some((state, rev)) => loaded.push(Loaded { state: Some(state), rev }),
             None => {
                 places.push(loaded.len());
