@@ -78,6 +78,8 @@ async fn an_ingest_that_was_killed_catches_up_and_owns_up_to_its_gaps() {
     const INGEST_KILLS: usize = 6;
     let redis = RedisServer::start();
     let mut frames = present_frames(1_500);
+    // A message that its source does not date has the time at which it was read, which differs with the run.
+    frames.retain(|(_, text)| !text.contains("\"api2_chat_message\"") || text.contains("\"createdAt\":\"20"));
     let of_accounts: Vec<String> = platform_accounts(&frames).into_iter().map(str::to_owned).collect();
     let accounts = of_accounts.len();
     frames.extend(of_accounts.into_iter().map(|account| (account, format!(r#"{{"typing":{{"id":{LAST_FAN}}}}}"#))));
