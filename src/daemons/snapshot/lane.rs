@@ -17,7 +17,7 @@ use crate::transform::resolve::{Claims, Resolved};
 use crate::views::ViewsError;
 
 use super::counters::SnapshotCounters;
-use super::gather::{Decoded, Gathered, Group, Work};
+use super::gather::{Decoded, Gathered, Group, Item, Work};
 use super::states::States;
 
 /// Rounds that one batch may lose against other writers before it is put off.
@@ -148,9 +148,8 @@ impl<T: Target> Lane<T> {
             if slice.is_none() && folded.is_none() {
                 return Ok(lost);
             }
-            let Self { target, states, counters, now } = self;
-            let (written, next) =
-                future::join(write(target, folded.take()), fold(target, states, counters, *now, batch, decoded, slice)).await;
+            let Self { target, states, now, .. } = self;
+            let (written, next) = future::join(write(target, folded.take()), fold(target, states, *now, batch, decoded, slice)).await;
             let (written, outcomes) = written?;
             folded = next?;
             lost.extend(self.keep(written, &outcomes));
@@ -211,7 +210,6 @@ async fn write<'g, 'b, T: Target>(
 async fn fold<'g, 'b, T: Target>(
     target: &T,
     states: &mut States,
-    counters: &SnapshotCounters,
     now: Now,
     batch: &[Work],
     decoded: &Decoded<'_>,
@@ -229,23 +227,21 @@ async fn fold<'g, 'b, T: Target>(
             continue;
         }
         let rev = loaded.rev + 1;
-        match target.fold(batch, decoded, group, loaded, now)? {
-            Some((write, state, tally)) => {
-                slice.writes.push(write);
-                slice.after.push(After { group, state, rev, tally });
-            }
-            None => SnapshotCounters::add(&counters.stale, group.items.len()),
+        if let Some((write, state, tally)) = target.fold(batch, decoded, group, loaded, now)? {
+            slice.writes.push(write);
+            slice.after.push(After { group, state, rev, tally });
         }
     }
     Ok(Some(slice))
 }
 
-/// The states of these groups, from memory where they are there.
+/// The states of these groups, from memory where they are there. What is to be refilled is always read: the memory knows a store that is gone.
 async fn load<T: Target>(target: &T, states: &mut States, groups: &[&Group<'_>]) -> Result<Vec<Loaded>, LaneError> {
     let mut loaded: Vec<Loaded> = Vec::with_capacity(groups.len());
     let (mut wanted, mut creates, mut places) = (Vec::new(), Vec::new(), Vec::new());
     for group in groups {
-        match states.take(group.account, group.conversation) {
+        let remembered = states.take(group.account, group.conversation);
+        match remembered.filter(|_| !group.items.contains(&Item::Refill)) {
             Some((state, rev)) => loaded.push(Loaded { state: Some(state), rev }),
             None => {
                 places.push(loaded.len());

@@ -13,7 +13,7 @@ use crate::support::process::Process;
 /// Adds an entry as the snapshot service does; its text is the conversation's name too.
 async fn alert(writer: &Writer, account: &str, level: Level, text: &str) {
     let entry = serde_json::to_vec(&entry(account, "100000001", level, text)).unwrap();
-    write(writer, super::ConversationWrite { priority: vec![entry.into()], ..conversation(account, text) }).await;
+    write(writer, super::ConversationWrite { priority: vec![entry], ..conversation(account, text) }).await;
 }
 
 /// Three entries of two accounts.
