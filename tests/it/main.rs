@@ -8,6 +8,7 @@ mod auth;
 mod bus;
 mod cli;
 mod config;
+mod docs;
 mod documents;
 mod fold;
 mod ingest;
