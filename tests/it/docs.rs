@@ -70,7 +70,7 @@ fn check<'p>(pages: &'p [Page], find: impl Fn(&'p Page) -> Vec<(usize, String)>)
 fn commands_parse() {
     let pages = pages();
     let count = pages.iter().flat_map(Page::shell).filter(|(_, line)| command(line).is_some()).count();
-    assert!(count > 15, "only {count} commands were found");
+    assert!(count > 10, "only {count} commands were found");
     check(&pages, |page| {
         let commands = page.shell().filter_map(|(number, line)| Some((number, command(line)?)));
         commands.filter_map(|(number, words)| Some((number, why_not(&words)?))).collect()
