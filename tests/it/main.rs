@@ -9,6 +9,7 @@ mod bus;
 mod cli;
 mod config;
 mod dev;
+mod docs;
 mod documents;
 mod fold;
 mod ingest;
