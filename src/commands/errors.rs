@@ -2,7 +2,7 @@
 
 use super::{CommandError, Exit};
 use crate::auth::ArtifactError;
-use crate::bus::BusError;
+use crate::bus::{BusError, StorageFault};
 use crate::daemons::ingest::IngestError;
 use crate::daemons::playback::RecordingError;
 use crate::daemons::snapshot::SnapshotError;
@@ -14,13 +14,15 @@ use crate::views::ViewsError;
 
 impl From<BusError> for CommandError {
     fn from(error: BusError) -> Self {
-        Self::of(Exit::Unavailable, &error)
+        let full = matches!(&error, BusError::Storage(storage) if storage.fault == StorageFault::Full);
+        Self::of(if full { Exit::TryLater } else { Exit::Unavailable }, &error)
     }
 }
 
 impl From<DocumentsError> for CommandError {
     fn from(error: DocumentsError) -> Self {
-        Self::of(Exit::Unavailable, &error)
+        let full = matches!(error, DocumentsError::Full { .. });
+        Self::of(if full { Exit::TryLater } else { Exit::Unavailable }, &error)
     }
 }
 

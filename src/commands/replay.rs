@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use super::output::Progress;
 use super::read::Format;
 use super::{CommandError, Context, Exit};
-use crate::daemons::playback::{self, Overview, Playback, PlaybackSettings, RecordingError, Speed};
+use crate::daemons::playback::{self, Overview, Playback, PlaybackSettings, Recording, RecordingError, Speed};
 use crate::runtime::clock;
 use crate::schema::time::Millis;
 
@@ -103,7 +103,11 @@ impl<'c> Run<'c> {
             let message = "standard input can be played only once, and --serve and --loop read it twice";
             return Err(CommandError::new(Exit::Usage, message).hint("write it to a file first"));
         }
-        // What is wrong with a file is told when it is played, after everything before it.
+        // A file that is not there is a slip of the hand: told before anything is played.
+        for file in settings.files.iter().filter(|file| file.as_os_str() != "-") {
+            Recording::open(file)?;
+        }
+        // What is wrong inside a file is told when it is played, after everything before it.
         let counted = !from_stdin && playback::overview(&settings.files, &mut overview).is_ok();
         let total = (counted && !settings.repeat).then_some(overview.frames);
         Ok(Self { context, settings, overview, progress: context.output().progress("replay", total) })

@@ -87,6 +87,7 @@ impl Consumer {
             };
             tasks.spawn(task.run());
         }
+        tracing::info!(consumer = settings.name, lanes = senders.len(), "consuming");
         let mut extra_open = true;
         let mut lane_ended = None;
         loop {
@@ -112,6 +113,7 @@ impl Consumer {
             }
         }
         drop(senders);
+        tracing::info!(consumer = settings.name, in_flight = subscriber.counters().in_flight(), "stopping; writing what was taken");
         // `deadline` starts to count with the request; a lane that ended by itself leaves the others the same time.
         let deadline = shutdown.deadline(settings.drain_timeout).unwrap_or_else(|| Instant::now() + settings.drain_timeout);
         let mut failed = lane_ended.into_iter().any(|ended| ended.is_err());
