@@ -50,6 +50,17 @@ impl Bus {
         }
     }
 
+    /// Delivers again, to one subscription, what was published at `since` or later and is still held, acked or not. What was published earlier
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// [`BusError::NoSubscription`] where there is none of that name, or where its storage cannot be written.
+    pub async fn rewind(&self, topic: &str, subscription: &str, since: Millis) -> Result<(), BusError> {
+        match self {
+            Self::Embedded(bus) => bus.rewind(topic, subscription, since).await,
+        }
+    }
+
     /// What a subscription has not acked yet.
     ///
     /// # Errors

@@ -97,7 +97,8 @@ pub struct EmbeddedBusConfig {
     pub in_flight_max: usize,
     /// Most bytes that one subscriber holds unanswered.
     pub in_flight_bytes_max: usize,
-    /// Deliveries of one event before it is set aside in the quarantine. Every death of a process counts as one for all that it held.
+    /// Deliveries of one event beyond which it is taken for what the process dies of, and set aside in the quarantine. Every death of a process
+    /// counts as one for all that it held.
     pub attempts_max: u32,
 }
 

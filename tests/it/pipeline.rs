@@ -7,5 +7,6 @@ mod dry_run;
 mod faults;
 mod killed;
 mod oracle;
+mod outages;
 mod place;
 mod rows;

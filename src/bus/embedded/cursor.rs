@@ -248,6 +248,13 @@ pub(super) fn unacked(path: &Path, log: &Log) -> Result<Unacked, BusError> {
     Ok(read().map_err(|error| StorageError::new(path, &error))?)
 }
 
+/// Delivers everything from offset `first` on again, beside what is leased now.
+pub(super) fn rewind(path: &Path, first: i64, sync: Durability) -> Result<(), BusError> {
+    let connection = sqlite::open(path, &LAYOUT, sync)?;
+    connection.execute("UPDATE cursor SET next = min(next, ?1)", [first]).map_err(|error| StorageError::new(path, &error))?;
+    Ok(())
+}
+
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -130,6 +130,13 @@ impl Log {
         found.map(|at| at.map(Millis)).map_err(|error| self.fault(&error))
     }
 
+    /// The first offset that was published at `since` or later.
+    pub(super) fn first_since(&self, since: Millis) -> Result<Option<i64>, StorageError> {
+        let sql = "SELECT first FROM segment WHERE published_at >= ?1 ORDER BY first LIMIT 1";
+        let found = self.connection.query_row(sql, [since.0], |row| row.get(0)).optional();
+        found.map_err(|error| self.fault(&error))
+    }
+
     /// Cuts what follows `next` into ranges, as far as there is room. Reads no data.
     pub(super) fn plan(&self, next: i64, room: Room) -> Result<Plan, StorageError> {
         plan(&self.connection, next, room).map_err(|error| self.fault(&error))

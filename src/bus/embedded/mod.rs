@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use self::log::Log;
-use self::wake::WakeDir;
+use self::wake::{Ringer, WakeDir};
 use super::{Backlog, BusError};
 use crate::config::{Durability, EmbeddedBusConfig};
 use crate::schema::ids::key_part;
@@ -77,13 +77,36 @@ impl EmbeddedBus {
     }
 
     pub(super) async fn backlog(&self, topic: &str, subscription: &str) -> Result<Backlog, BusError> {
+        self.on_files(topic, subscription, backlog).await
+    }
+
+    pub(super) async fn rewind(&self, topic: &str, subscription: &str, since: Millis) -> Result<(), BusError> {
+        self.on_files(topic, subscription, move |log, cursor, sync| {
+            let first = Log::open(log, sync)?.first_since(since)?;
+            first.map_or(Ok(()), |first| cursor::rewind(cursor, first, sync))
+        })
+        .await?;
+        // Subscribers that cannot be rung look by themselves.
+        if let Ok(mut subscribers) = Ringer::new(self.wake_dir(topic)?) {
+            subscribers.ring();
+        }
+        Ok(())
+    }
+
+    /// Works on an existing subscription's files, the topic's log and the subscription's own, on a thread that may wait for them.
+    async fn on_files<T: Send + 'static>(
+        &self,
+        topic: &str,
+        subscription: &str,
+        work: impl FnOnce(&Path, &Path, Durability) -> Result<T, BusError> + Send + 'static,
+    ) -> Result<T, BusError> {
         let path = self.cursor_path(topic, subscription);
         if !path.exists() {
             return Err(BusError::NoSubscription { topic: topic.to_owned(), subscription: subscription.to_owned() });
         }
         let (log_path, sync) = (self.log_path(topic), self.config.sync);
-        let read = tokio::task::spawn_blocking(move || backlog(&log_path, &path, sync));
-        read.await.map_err(|error| BusError::Thread { topic: topic.to_owned(), reason: error.to_string() })?
+        let done = tokio::task::spawn_blocking(move || work(&log_path, &path, sync));
+        done.await.map_err(|error| BusError::Thread { topic: topic.to_owned(), reason: error.to_string() })?
     }
 
     fn log_path(&self, topic: &str) -> PathBuf {

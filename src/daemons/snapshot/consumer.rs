@@ -36,7 +36,7 @@ pub(super) struct ConsumerSettings {
     pub batch_max: usize,
     /// Shortest time between two writes of a lane.
     pub linger: Duration,
-    /// Deliveries of one message before it is set aside.
+    /// Deliveries of one message beyond which it is taken for what the process dies of.
     pub attempts_max: u32,
     /// Age beyond which an event changes nothing.
     pub horizon_ms: i64,
@@ -84,6 +84,7 @@ impl Consumer {
                 settings,
                 counters: Arc::clone(&counters),
                 shutdown: shutdown.clone(),
+                has_blamed: false,
             };
             tasks.spawn(task.run());
         }
@@ -180,6 +181,8 @@ struct LaneTask<T> {
     settings: ConsumerSettings,
     counters: Arc<SnapshotCounters>,
     shutdown: Shutdown,
+    /// It has set aside what the process may have died of.
+    has_blamed: bool,
 }
 
 impl<T: Target> LaneTask<T> {
@@ -188,9 +191,12 @@ impl<T: Target> LaneTask<T> {
         while let Some(mut batch) = self.receiver.recv().await {
             self.gather(&mut batch, not_before).await;
             not_before = Instant::now() + self.settings.linger;
-            self.set_aside_exhausted(&mut batch).await;
-            self.settle(&batch).await;
-            SnapshotCounters::add(&self.counters.batches, 1);
+            self.settle_suspects(&mut batch).await;
+            // A chunk is as large as what the subscription had ready.
+            for part in batch.chunks(self.settings.batch_max) {
+                self.settle(part).await;
+                SnapshotCounters::add(&self.counters.batches, 1);
+            }
         }
     }
 
@@ -259,17 +265,25 @@ impl<T: Target> LaneTask<T> {
         }
     }
 
-    /// What was delivered too often takes the process down with it and goes no further.
-    async fn set_aside_exhausted(&mut self, batch: &mut Vec<Work>) {
+    /// What was delivered again and again may take the process down; or it only stood behind what does, or was held whenever somebody killed
+    /// the process. So it is taken one at a time, in order: a process that dies over one of these dies over the first. Beyond `attempts_max` that
+    /// first one is set aside, once in a lane's life, and the others have their turn.
+    async fn settle_suspects(&mut self, batch: &mut Vec<Work>) {
         let max = self.settings.attempts_max;
-        let exhausted = |work: &Work| matches!(work, Work::Delivery(delivery) if delivery.attempt > max);
-        if !batch.iter().any(exhausted) {
+        let is_beyond = |work: &Work, most: u32| matches!(work, Work::Delivery(delivery) if delivery.attempt > most);
+        let is_suspect = |work: &Work| is_beyond(work, max.div_ceil(2));
+        if !batch.iter().any(is_suspect) {
             return;
         }
-        let (out, rest): (Vec<Work>, Vec<Work>) = std::mem::take(batch).into_iter().partition(exhausted);
+        let (suspects, rest) = std::mem::take(batch).into_iter().partition::<Vec<Work>, _>(is_suspect);
         *batch = rest;
-        for work in &out {
-            self.set_aside(work, "attempts", &format!("delivered more than {max} times"), "apply").await;
+        for suspect in suspects.chunks(1) {
+            if !self.has_blamed && is_beyond(&suspect[0], max) {
+                self.has_blamed = true;
+                self.set_aside(&suspect[0], "attempts", &format!("delivered more than {max} times"), "apply").await;
+            } else {
+                self.settle(suspect).await;
+            }
         }
     }
 

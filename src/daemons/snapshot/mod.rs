@@ -110,12 +110,15 @@ impl Snapshot {
         let (work, extra) = mpsc::channel(1);
         let watch = watch::Watch {
             writer: watch_writer,
-            documents: Some(self.documents.clone()),
+            documents: self.documents.clone(),
+            bus: self.bus.clone(),
+            names: config.bus.clone(),
             work,
             interval: Duration::from_millis(config.snapshot.due_ms),
             now: self.now,
         };
-        let watching = tokio::spawn(watch.run(shutdown.clone()));
+        let known = watch.begin().await?;
+        let watching = tokio::spawn(watch.run(known, shutdown.clone()));
         let consumer = self.consumer("views", &config.bus.views_subscription, Duration::ZERO, &self.views_counters).await?;
         let left = consumer.run(lanes, extra, shutdown).await;
         watching.abort();

@@ -37,6 +37,34 @@ impl ViewsTarget {
         Self { writer, documents, policies, counters, accounts: HashMap::new() }
     }
 
+    /// Looks up in the documents which conversation a deleted message is of, where Redis does not know it: a Redis that was emptied has lost its
+    /// index. Most such deletes are of messages that nobody has seen, and the documents will be told of them anyway.
+    async fn resolve_lost(&self, claims: &[Claims], resolved: &mut [Resolved]) {
+        let Some(documents) = &self.documents else { return };
+        let (mut lost, mut places) = (Vec::new(), Vec::new());
+        for (at, (claims, resolved)) in claims.iter().zip(&*resolved).enumerate() {
+            let unknown: Vec<usize> = (0..claims.deletes.len()).filter(|&place| resolved.conversations[place].is_none()).collect();
+            if !unknown.is_empty() {
+                let deletes = unknown.iter().map(|&place| claims.deletes[place].clone()).collect();
+                lost.push(Claims { account: claims.account.clone(), deletes, ..Claims::default() });
+                places.push((at, unknown));
+            }
+        }
+        if lost.is_empty() {
+            return;
+        }
+        match documents.resolve(&lost).await {
+            Ok(found) => {
+                for ((at, unknown), found) in places.into_iter().zip(found) {
+                    for (place, conversation) in unknown.into_iter().zip(found.conversations) {
+                        resolved[at].conversations[place] = conversation;
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "deletes are not looked up in the documents"),
+        }
+    }
+
     /// Fills what Redis does not have from the documents. Where they cannot be asked, the views go on without.
     async fn refill(&self, wanted: &[(String, String)], creates: &[bool], loaded: &mut [Loaded]) {
         let Some(documents) = &self.documents else { return };
@@ -76,7 +104,9 @@ impl Target for ViewsTarget {
     const SLICE_MAX: usize = 512;
 
     async fn resolve(&self, claims: &[Claims]) -> Result<Vec<Resolved>, LaneError> {
-        Ok(self.writer.resolve(claims).await?)
+        let mut resolved = self.writer.resolve(claims).await?;
+        self.resolve_lost(claims, &mut resolved).await;
+        Ok(resolved)
     }
 
     async fn load(&self, wanted: &[(String, String)], creates: &[bool]) -> Result<Vec<Loaded>, LaneError> {
