@@ -17,12 +17,15 @@ mod dev;
 mod errors;
 mod exit;
 mod ingest;
+mod inspect_fan;
 mod man;
 pub mod output;
 pub mod read;
 mod replay;
 mod schema;
 mod snapshot;
+mod streams;
+mod tail_priority;
 
 pub use context::{Context, Globals};
 pub use exit::{CommandError, Exit};
@@ -62,6 +65,10 @@ pub enum Command {
     Dev(dev::Args),
     /// Play recorded frames: into a dry run, onto the bus, or to whoever connects
     Replay(replay::Args),
+    /// Show everything that is known of a fan
+    InspectFan(inspect_fan::Args),
+    /// Follow the priority feed
+    TailPriority(tail_priority::Args),
     /// Check, print or write the config
     Config(config::Args),
     /// Print the JSON Schema of what convpipe reads and writes
@@ -83,6 +90,8 @@ pub fn run(context: &Context, command: Command) -> Result<Exit, CommandError> {
         Command::Snapshot(args) => snapshot::run(context, &args),
         Command::Dev(args) => dev::run(context, &args),
         Command::Replay(args) => replay::run(context, &args),
+        Command::InspectFan(args) => inspect_fan::run(context, &args),
+        Command::TailPriority(args) => tail_priority::run(context, &args),
         Command::Config(args) => config::run(context, &args),
         Command::Schema(args) => schema::run(context, &args),
         Command::Completions(args) => completions::run(context, &args),

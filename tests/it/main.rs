@@ -13,6 +13,7 @@ mod fold;
 mod ingest;
 mod layering;
 mod normalize;
+mod operators;
 mod oracle;
 mod schema;
 mod views;

@@ -1,0 +1,71 @@
+//! `convpipe tail-priority`: the priority feed, as it is written.
+
+mod rows;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde::Deserialize;
+
+use super::read::ReadArgs;
+use super::streams::{self, Entry, Reading};
+use super::{CommandError, Context, Exit};
+use crate::schema::policy::Level;
+use crate::views::Followed;
+
+use rows::Rows;
+
+/// Follow the priority feed
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Starts with the newest 10 entries and goes on with what comes, until Ctrl-C. --until and --no-follow end with what is there; --last 0
+starts with what comes. Times are when Redis wrote an entry; they are shown in UTC. What raises an entry: docs/priority.md.
+
+-o jsonl prints each entry as it is stored (convpipe schema priority-entry) and its stream_id. Where entries may be missing, because the
+feed was cut or Redis was emptied, it prints {\"gap\": {account_id, after, next, cause: trimmed|emptied}}; tables tell it on stderr.
+-o json prints one array of the same.
+
+At the end stderr names the last id. With one --account, --from-id goes on exactly after it. An id begins with the milliseconds at which
+Redis wrote the entry, so with several accounts one id is a lower bound for all: the last 2 seconds come again, nothing is missed.
+
+A Redis that goes away is waited for. Exit: 0 also after Ctrl-C; 1 if there was no entry; 69 if Redis cannot be reached at the start.
+
+Examples:
+  convpipe tail-priority                                   all accounts
+  convpipe tail-priority --account 200000001 --level urgent
+  convpipe tail-priority --since 1h --no-follow -o jsonl | jq .fan.name
+  convpipe tail-priority --last 0 --count 1 --idle-timeout 5m   wait for the next one")]
+pub struct Args {
+    /// Only entries of this level; may be given several times
+    #[arg(long = "level", value_name = "urgent|high|due|low", value_parser = level(), hide_possible_values = true)]
+    levels: Vec<Level>,
+    #[command(flatten)]
+    read: ReadArgs,
+}
+
+fn level() -> impl TypedValueParser<Value = Level> {
+    let by_name = |name: String| Level::ALL.into_iter().find(|level| level.name() == name).ok_or("no such level");
+    PossibleValuesParser::new(Level::ALL.map(Level::name)).try_map(by_name)
+}
+
+/// Runs `convpipe tail-priority`.
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> {
+    let config = &context.config()?.config;
+    let mut rows = Rows::new(context.output().width(), args.read.accounts.len() != 1);
+    let is_of_level = |entry: &Entry| has_level(&entry.json, &args.levels);
+    let reading = Reading {
+        what: Followed::Priority,
+        read: &args.read,
+        follows: true,
+        wanted: if args.levels.is_empty() { None } else { Some(&is_of_level) },
+        row: &mut |output, entry| rows.print(output, entry),
+        nothing: "no entries",
+    };
+    context.block_on(streams::run(context, &config.redis, reading))
+}
+
+fn has_level(json: &str, levels: &[Level]) -> bool {
+    #[derive(Deserialize)]
+    struct Leveled {
+        level: Level,
+    }
+    serde_json::from_str::<Leveled>(json).is_ok_and(|entry| levels.contains(&entry.level))
+}
