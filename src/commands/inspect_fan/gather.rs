@@ -54,7 +54,7 @@ impl Stores {
     pub(super) async fn open(config: &Config, wants_redis: bool) -> Result<Self, CommandError> {
         let mut failed = None;
         let redis = if wants_redis { Some(Ok(Reader::open(&config.redis)?)) } else { None };
-        let documents = backends::documents(config, Access::ReadOnly).await.map_err(|error| of_documents(error, &mut failed));
+        let documents = backends::documents(config, Access::ReadOnly).await.map_err(|error| of_documents(&error, &mut failed));
         Ok(Self { redis, documents, failed, redis_url: config.redis.url.clone() })
     }
 
@@ -211,12 +211,12 @@ impl Stores {
             Ok(documents) => documents,
             Err(missing) => return Err(missing.clone()),
         };
-        call(documents).await.map_err(|error| of_documents(error, &mut self.failed))
+        call(documents).await.map_err(|error| of_documents(&error, &mut self.failed))
     }
 }
 
 /// That there is no store yet is no failure: nothing was ever written.
-fn of_documents(error: DocumentsError, failed: &mut Option<CommandError>) -> Missing {
+fn of_documents(error: &DocumentsError, failed: &mut Option<CommandError>) -> Missing {
     let detail = error.to_string();
     let state = match error {
         DocumentsError::Missing { .. } => return Missing { state: State::Absent, detail },
@@ -226,6 +226,6 @@ fn of_documents(error: DocumentsError, failed: &mut Option<CommandError>) -> Mis
         | DocumentsError::Corrupt { .. } => State::Unreadable,
         _ => State::Unreachable,
     };
-    failed.get_or_insert_with(|| CommandError::of(Exit::Unavailable, &error));
+    failed.get_or_insert_with(|| CommandError::of(Exit::Unavailable, error));
     Missing { state, detail }
 }

@@ -17,7 +17,7 @@ use crate::schema::view::{ConversationSnapshot, FanView, GapView, HighValue, Las
 /// How long "online" is believed: three heartbeats of the account. The platform never says "offline".
 const ONLINE_MS: i64 = 60_000;
 /// Columns before a value.
-const LABEL: usize = 16;
+const LABEL: usize = 18;
 /// Columns before the text of a message: time and direction.
 const STAMP: usize = 2 + 19 + 2 + 5;
 /// Fewest columns that a text is squeezed into.
@@ -254,8 +254,7 @@ impl Page<'_> {
         let seen = if observed.payments == 0 {
             "no payment".to_owned()
         } else {
-            let categories =
-                [observed.tips, observed.messages, observed.posts, observed.streams, observed.subscriptions].map(|minor| Some(minor));
+            let categories = [observed.tips, observed.messages, observed.posts, observed.streams, observed.subscriptions].map(Some);
             let plural = if observed.payments == 1 { "" } else { "s" };
             let last = observed.last_at.map(|at| format!(", last {}", self.ago(at))).unwrap_or_default();
             let (total, largest) = (money(observed.total), money(observed.largest));

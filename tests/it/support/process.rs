@@ -36,6 +36,7 @@ impl Process {
     /// The same with variables of its own.
     pub(crate) fn start_with<A: AsRef<OsStr>>(dir: &Path, args: &[A], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_convpipe"));
+        #[expect(clippy::disallowed_methods, reason = "what the program may not see has to be known here")]
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CONVPIPE_")) {
             command.env_remove(name);
         }
