@@ -42,10 +42,9 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
     let config = context.config_with(own)?.config;
     context.start_logging(&config.log)?;
     check_artifacts(&config)?;
-    let live: OnLive = Arc::new(|account| tracing::info!(account = ?account, "live"));
     context.block_on(async {
         let shutdown = super::listen()?;
-        serve(&config, &backends::bus(&config)?, Some(live), shutdown).await?;
+        serve(&config, &backends::bus(&config)?, None, shutdown).await?;
         Ok(Exit::Done)
     })
 }

@@ -8,7 +8,7 @@ mod page;
 mod report;
 mod wrap;
 
-use super::output::{Output, json_safe};
+use super::output::Output;
 use super::read::{Format, ReadArgs, Window};
 use super::streams::{self, Reading};
 use super::{CommandError, Context, Exit};
@@ -20,7 +20,7 @@ use crate::views::Followed;
 use gather::{Stores, Wanted};
 use report::{Message, Report};
 
-/// Show everything that is known of a fan
+/// Show everything known of one fan
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Four sections for each account that knows the fan: the snapshot and the newest events of the high-value stream (Redis), the summary and the
@@ -122,7 +122,7 @@ fn print(output: &Output, args: &Args, reports: &[Report], now: Millis) -> Resul
         (Format::Json, true) => output.json(&messages().collect::<Vec<_>>()),
         (Format::Jsonl, false) => reports.iter().try_for_each(|report| output.json_line(report)),
         (Format::Jsonl, true) => messages().try_for_each(|message| output.json_line(&message)),
-        (Format::Raw, _) => reports.iter().flat_map(Report::stored).try_for_each(|json| output.line(json_safe(&json))),
+        (Format::Raw, _) => reports.iter().flat_map(Report::stored).try_for_each(|json| output.stored(&json)),
     }
 }
 
@@ -133,6 +133,7 @@ async fn events(context: &Context, config: &Config, args: &Args) -> Result<Exit,
         what: Followed::FanEvents(args.fan.clone()),
         read: &args.read,
         follows: false,
+        last: Some(LAST as u64),
         wanted: None,
         row: &mut |output, entry| page::event(output, entry),
         nothing: &nothing,

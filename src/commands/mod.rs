@@ -63,12 +63,12 @@ pub enum Command {
     Snapshot(snapshot::Args),
     /// Run the whole pipeline here, on a recording
     Dev(dev::Args),
+    /// Follow who needs an answer, as it happens
+    TailPriority(tail_priority::Args),
+    /// Show everything known of one fan
+    InspectFan(inspect_fan::Args),
     /// Play recorded frames: into a dry run, onto the bus, or to whoever connects
     Replay(replay::Args),
-    /// Show everything that is known of a fan
-    InspectFan(inspect_fan::Args),
-    /// Follow the priority feed
-    TailPriority(tail_priority::Args),
     /// Check, print or write the config
     Config(config::Args),
     /// Print the JSON Schema of what convpipe reads and writes
@@ -89,9 +89,9 @@ pub fn run(context: &Context, command: Command) -> Result<Exit, CommandError> {
         Command::Ingest(args) => ingest::run(context, &args),
         Command::Snapshot(args) => snapshot::run(context, &args),
         Command::Dev(args) => dev::run(context, &args),
-        Command::Replay(args) => replay::run(context, &args),
-        Command::InspectFan(args) => inspect_fan::run(context, &args),
         Command::TailPriority(args) => tail_priority::run(context, &args),
+        Command::InspectFan(args) => inspect_fan::run(context, &args),
+        Command::Replay(args) => replay::run(context, &args),
         Command::Config(args) => config::run(context, &args),
         Command::Schema(args) => schema::run(context, &args),
         Command::Completions(args) => completions::run(context, &args),

@@ -8,6 +8,7 @@ use crate::bus::Bus;
 use crate::config::{Config, Override};
 use crate::daemons::snapshot::{Snapshot, SnapshotCounters};
 use crate::documents::Access;
+use crate::runtime::clock;
 use crate::runtime::shutdown::Shutdown;
 
 /// Fold events into Redis and the documents
@@ -58,6 +59,7 @@ pub(super) async fn serve(config: &Config, bus: Bus, views: bool, documents: boo
         documents: backends::documents(config, Access::ReadWrite).await?,
         config: Arc::new(config.clone()),
         bus,
+        now: clock::now,
         views,
         write_documents: documents,
         views_counters: Arc::new(SnapshotCounters::default()),

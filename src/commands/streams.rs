@@ -20,8 +20,6 @@ use crate::runtime::shutdown::Shutdown;
 use crate::schema::time::Millis;
 use crate::views::{Follow, FollowItem, Followed, Follower, GapCause, Reader, Start, StreamId, StreamRange};
 
-/// With how many entries reading begins where nothing says where.
-const LAST: u64 = 10;
 /// How far several streams may be apart when one id stands for all of them: a new account is noticed within a second.
 const APART_MS: u64 = 2_000;
 
@@ -44,6 +42,8 @@ pub(super) struct Reading<'a> {
     pub(super) read: &'a ReadArgs,
     /// Whether to go on with what comes, where nothing was typed.
     pub(super) follows: bool,
+    /// With how many of the newest to begin, where nothing was typed; with all where absent.
+    pub(super) last: Option<u64>,
     /// Which entries are wanted; all where absent.
     pub(super) wanted: Option<&'a dyn Fn(&Entry) -> bool>,
     /// Prints one entry as a row.
@@ -103,10 +103,9 @@ async fn begin(redis: &RedisConfig, reading: &Reading<'_>, window: Window) -> Re
     if let Some(since) = window.since {
         return at(Start::Since(since));
     }
-    let count = match read.last {
-        None if window.until.is_some() => return at(Start::Since(Millis(0))),
-        last => usize::try_from(last.unwrap_or(LAST)).unwrap_or(usize::MAX),
-    };
+    let default = reading.last.filter(|_| window.until.is_none());
+    let Some(count) = read.last.or(default) else { return at(Start::Since(Millis(0))) };
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
     if count == 0 || (reading.wanted.is_none() && window.until.is_none()) {
         return at(Start::Last(count));
     }
@@ -252,7 +251,7 @@ impl Tail<'_> {
         }
         match self.reading.read.output {
             Format::Table => (self.reading.row)(self.output, entry)?,
-            Format::Raw => self.output.line(json_safe(&entry.json))?,
+            Format::Raw => self.output.stored(&entry.json)?,
             Format::Json | Format::Jsonl => self.record(&with_id(entry))?,
         }
         self.shown += 1;

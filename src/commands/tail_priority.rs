@@ -13,11 +13,11 @@ use crate::views::Followed;
 
 use rows::Rows;
 
-/// Follow the priority feed
+/// Follow who needs an answer, as it happens
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Starts with the newest 10 entries and goes on with what comes, until Ctrl-C. --until and --no-follow end with what is there; --last 0
-starts with what comes. Times are when Redis wrote an entry; they are shown in UTC. What raises an entry: docs/priority.md.
+Starts with the newest 10 entries and goes on with what comes, until Ctrl-C; --last 0 starts with what comes. --no-follow and --until print
+what is there and end. --since and --until go by when Redis wrote an entry. Times are shown in UTC. What raises an entry: docs/priority.md.
 
 -o jsonl prints each entry as it is stored (convpipe schema priority-entry) and its stream_id. Where entries may be missing, because the
 feed was cut or Redis was emptied, it prints {\"gap\": {account_id, after, next, cause: trimmed|emptied}}; tables tell it on stderr.
@@ -41,6 +41,9 @@ pub struct Args {
     read: ReadArgs,
 }
 
+/// With how many entries a follower begins, as tail(1) does.
+const LAST: u64 = 10;
+
 fn level() -> impl TypedValueParser<Value = Level> {
     let by_name = |name: String| Level::ALL.into_iter().find(|level| level.name() == name).ok_or("no such level");
     PossibleValuesParser::new(Level::ALL.map(Level::name)).try_map(by_name)
@@ -55,6 +58,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
         what: Followed::Priority,
         read: &args.read,
         follows: true,
+        last: args.read.follows(true).then_some(LAST),
         wanted: if args.levels.is_empty() { None } else { Some(&is_of_level) },
         row: &mut |output, entry| rows.print(output, entry),
         nothing: "no entries",

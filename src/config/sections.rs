@@ -97,7 +97,7 @@ pub struct EmbeddedBusConfig {
     pub in_flight_max: usize,
     /// Most bytes that one subscriber holds unanswered.
     pub in_flight_bytes_max: usize,
-    /// Deliveries of one event before it is set aside in the quarantine.
+    /// Deliveries of one event before it is set aside in the quarantine. Every death of a process counts as one for all that it held.
     pub attempts_max: u32,
 }
 
@@ -111,7 +111,7 @@ impl Default for EmbeddedBusConfig {
             lease_ms: 30_000,
             in_flight_max: 32_768,
             in_flight_bytes_max: 32 << 20,
-            attempts_max: 10,
+            attempts_max: 100,
         }
     }
 }

@@ -8,6 +8,9 @@ use tokio::time::Instant;
 
 use crate::schema::time::Millis;
 
+/// A clock as an argument, for whoever wants to see what happens at another time.
+pub type Now = fn() -> Millis;
+
 /// The time of day. Before 1970 it is negative, as a broken clock deserves.
 #[must_use]
 pub fn now() -> Millis {

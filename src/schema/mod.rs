@@ -10,6 +10,7 @@ pub mod event;
 pub mod frame;
 pub mod ids;
 pub mod json_schema;
+pub mod memory;
 pub mod policy;
 pub mod state;
 pub mod text;

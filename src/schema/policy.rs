@@ -91,6 +91,9 @@ pub struct PriorityRule {
     /// Only in (true) or only outside (false) an active exchange: both sides wrote within the last five minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_exchange: Option<bool>,
+    /// Only messages with a tip (true), only others (false).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_tip: Option<bool>,
     /// A further condition, in CEL over `event`, `fan` and `conversation` (docs/priority.md lists the fields).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
@@ -114,10 +117,12 @@ pub fn default_rules() -> Vec<PriorityRule> {
         kinds: kinds.iter().map(|&kind| kind.to_owned()).collect(),
         high_value,
         active_exchange,
+        is_tip: None,
         when: None,
     };
     vec![
         rule("tip", Level::Urgent, &["tip.received"], None, None),
+        PriorityRule { is_tip: Some(true), ..rule("tip", Level::Urgent, &["message.received"], None, None) },
         rule("ppv_unlocked", Level::Urgent, &["ppv.unlocked"], None, None),
         rule("high_value_message", Level::Urgent, &["message.received"], Some(true), None),
         rule("active_exchange", Level::Urgent, &["message.received"], None, Some(true)),

@@ -6,8 +6,9 @@
 use crate::schema::event::{Class, Direction, Event, EventKind, FanProfile, Message, Subscription, SubscriptionState};
 use crate::schema::ids::{hash64, message_rank};
 use crate::schema::state::{
-    AccountState, ConversationState, Greatest, Merged, ONLINE_MAX, PAID_MESSAGES_MAX, PaidMessage, Place, ProfileState, RecentMessage,
-    Register, ReportedState, SEEN_MAX, SEEN_NOISE_MAX, Seen, Stamp, SubscriptionStateRegisters, WAITING_MAX, WaitingMessage,
+    AccountState, ConversationState, DELETED_MAX, DeletedMessage, Greatest, Merged, ONLINE_MAX, PAID_MESSAGES_MAX, PaidMessage, Place,
+    ProfileState, RecentMessage, Register, ReportedState, SEEN_MAX, SEEN_NOISE_MAX, Seen, Stamp, SubscriptionStateRegisters, WAITING_MAX,
+    WaitingMessage,
 };
 use crate::schema::text::OwnedText;
 use crate::schema::time::Millis;
@@ -167,9 +168,10 @@ pub fn apply_online(state: &mut ConversationState, at: Millis) -> bool {
     news
 }
 
-/// Marks a message as deleted, as far as the state remembers it.
+/// Marks a message as deleted, whether it has been folded already or comes later.
 pub fn delete_message(state: &mut ConversationState, id: &str) {
     let rank = message_rank(id);
+    state.deleted.merge(DeletedMessage(rank), DELETED_MAX, |_, _| {});
     if let Some(message) = state.recent.get_mut(rank) {
         message.deleted = true;
     }
@@ -286,7 +288,7 @@ fn remember_message(state: &mut ConversationState, event: &Event<'_>, message: &
         price: message.price.filter(|&price| price > 0),
         tip: event.money.map(|money| money.minor),
         media: u32::try_from(message.media.len()).unwrap_or(u32::MAX),
-        deleted: false,
+        deleted: is_deleted(state, place),
     };
     state.recent.merge(recent, depth.recent, |known, seen| {
         let (deleted, place) = (known.deleted, known.place.max(seen.place));
@@ -299,12 +301,16 @@ fn remember_message(state: &mut ConversationState, event: &Event<'_>, message: &
     place
 }
 
+fn is_deleted(state: &ConversationState, place: Place) -> bool {
+    state.deleted.items().iter().any(|deleted| deleted.0 == place.rank)
+}
+
 /// An inbound message waits for an answer, unless one has been given.
 fn wait(state: &mut ConversationState, place: Place, opened: bool) {
     if state.reply_mark.is_some_and(|mark| place <= mark) {
         return;
     }
-    let message = WaitingMessage { place, opened, deleted: false };
+    let message = WaitingMessage { place, opened, deleted: is_deleted(state, place) };
     let merged = state.waiting.merge(message, WAITING_MAX, |known, seen| {
         known.opened |= seen.opened;
         known.place = known.place.max(seen.place);

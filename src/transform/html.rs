@@ -194,13 +194,12 @@ mod tests {
         assert!(matches!(to_text("nothing to do here > at all"), Cow::Borrowed(_)));
     }
 
+    /// What backs up over its input would take minutes here.
     #[test]
-    fn hostile_repetition_is_linear() {
+    fn a_megabyte_of_hostile_repetition_comes_to_its_end() {
         for unit in ["<a", "<a ='", "<!--", "<script>", "</", "<a '>", "&", "&#", "<p>", "<a=\"<b='"] {
             let html = unit.repeat(1_000_000 / unit.len());
-            let started = std::time::Instant::now();
-            let _ = to_text(&html);
-            assert!(started.elapsed().as_secs() < 2, "{unit:?} took {:?} a megabyte", started.elapsed());
+            assert!(to_text(&html).len() <= html.len(), "{unit:?}");
         }
     }
 

@@ -63,6 +63,8 @@ pub struct CompiledRule {
     pub high_value: Option<bool>,
     /// Only in an active exchange, or only outside one.
     pub active_exchange: Option<bool>,
+    /// Only messages with a tip, or only others.
+    pub is_tip: Option<bool>,
     /// A further condition.
     pub condition: Option<Condition>,
 }
@@ -111,6 +113,7 @@ impl CompiledPolicy {
                 kinds: EventKind::ALL.iter().filter(|&&kind| rule.names(kind)).fold(0, |bits, &kind| bits | bit(kind)),
                 high_value: rule.high_value,
                 active_exchange: rule.active_exchange,
+                is_tip: rule.is_tip,
                 condition,
             });
         }
@@ -184,6 +187,7 @@ mod tests {
             kinds: vec![kind.into()],
             high_value: None,
             active_exchange: None,
+            is_tip: None,
             when: when.map(str::to_owned),
         }
     }

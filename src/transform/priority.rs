@@ -90,12 +90,14 @@ pub fn may_repeat(last: &mut Option<Millis>, at: Millis) -> bool {
 fn judge(event: &Event<'_>, setting: Setting<'_>) -> Option<(Level, Vec<String>)> {
     let high_value = setting.conversation.is_some_and(|(_, standing)| standing.high_value.is);
     let active = setting.conversation.is_some_and(|(state, _)| in_exchange(event, state));
+    let is_tip = event.message.as_ref().is_some_and(|message| message.is_tip == Some(true));
     let mut level = None;
     let mut reasons = Vec::new();
     for rule in setting.policy.rules() {
         if !rule.names(event.kind)
             || rule.high_value.is_some_and(|wanted| wanted != high_value)
             || rule.active_exchange.is_some_and(|wanted| wanted != active)
+            || rule.is_tip.is_some_and(|wanted| wanted != is_tip)
         {
             continue;
         }

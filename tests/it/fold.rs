@@ -163,7 +163,7 @@ impl Store {
         actual.window_miss += misses;
         let history = actual.history.get_or_insert_default();
         for message in summary.messages {
-            put_message(history, message);
+            put_message(history, &message);
         }
         for deletion in summary.deletions {
             if let Some(message) = history.get_mut(&deletion.message) {
@@ -197,9 +197,9 @@ impl Store {
 }
 
 /// What the document store promises: of two versions the later change stays, and a deletion is never taken back.
-fn put_message(history: &mut BTreeMap<String, Value>, message: MessageDocument) {
+fn put_message(history: &mut BTreeMap<String, Value>, message: &MessageDocument) {
     let id = message.message_id.raw().to_owned();
-    let new = serde_json::to_value(&message).unwrap();
+    let new = serde_json::to_value(message).unwrap();
     let version = |value: &Value| (value["changed_at"].as_str().and_then(Millis::parse), value.to_string());
     match history.get_mut(&id) {
         Some(known) => {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::bus::{BusError, StorageError};
 use crate::config::Durability;
@@ -33,7 +33,7 @@ pub(super) fn open(path: &Path, layout: &Layout, sync: Durability) -> Result<Con
 pub(super) fn prepare(connection: &mut Connection, layout: &Layout, sync: Durability) -> rusqlite::Result<i64> {
     connection.busy_handler(Some(wait_for_lock))?;
     connection.pragma_update(None, "page_size", layout.page_bytes)?;
-    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    enter_wal(connection)?;
     let sync = match sync {
         Durability::Normal => "normal",
         Durability::Full => "full",
@@ -52,6 +52,18 @@ pub(super) fn prepare(connection: &mut Connection, layout: &Layout, sync: Durabi
     }
     transaction.commit()?;
     Ok(found)
+}
+
+/// Turns a new file into one with a write-ahead log. Two processes that open it at the same moment stand in each other's way, and here SQLite
+/// answers that the file is busy without asking the busy handler.
+fn enter_wal(connection: &Connection) -> rusqlite::Result<()> {
+    let mut waits = 0;
+    loop {
+        match connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && wait_for_lock(waits) => waits += 1,
+            other => return other,
+        }
+    }
 }
 
 fn layout_version(connection: &Connection) -> rusqlite::Result<i64> {

@@ -76,6 +76,14 @@ impl Output {
         self.line(json_safe(&json))
     }
 
+    /// Writes one line of JSON as it is stored; safe like the rest, unless `--allow-escape-sequences` wants it as it came.
+    ///
+    /// # Errors
+    /// As [`Self::line`].
+    pub fn stored(&self, json: &str) -> Result<(), CommandError> {
+        if self.escapes_allowed { self.line(json) } else { self.line(json_safe(json)) }
+    }
+
     /// Writes a value as indented JSON in which nothing can disturb a terminal.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::bus::{AckId, Acker, Delivery, Publisher, SubscribeError, Subscriber};
 use crate::runtime::backoff::Backoff;
-use crate::runtime::clock;
+use crate::runtime::clock::{self, Now};
 use crate::runtime::shutdown::Shutdown;
 use crate::schema::envelope::Envelope;
 use crate::schema::ids;
@@ -42,6 +42,8 @@ pub(super) struct ConsumerSettings {
     pub horizon_ms: i64,
     /// How long a drain may take.
     pub drain_timeout: Duration,
+    /// The clock.
+    pub now: Now,
 }
 
 /// One subscription's consumer.
@@ -57,8 +59,8 @@ pub(super) struct Consumer {
 }
 
 impl Consumer {
-    /// Runs until shutdown is requested and everything taken is written, or the drain's time is over. Returns how many deliveries were
-    /// left unanswered; they are delivered again to somebody.
+    /// Runs until shutdown is requested and everything given to a lane is written, or the drain's time is over. Returns how many deliveries
+    /// were unanswered then; they are delivered again to somebody.
     ///
     /// # Errors
     /// Where the subscription is gone for good, or a lane panicked.
@@ -113,11 +115,16 @@ impl Consumer {
         // `deadline` starts to count with the request; a lane that ended by itself leaves the others the same time.
         let deadline = shutdown.deadline(settings.drain_timeout).unwrap_or_else(|| Instant::now() + settings.drain_timeout);
         let mut failed = lane_ended.into_iter().any(|ended| ended.is_err());
-        while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, tasks.join_next()).await {
-            failed |= ended.is_err();
-        }
+        let drained = loop {
+            match tokio::time::timeout_at(deadline, tasks.join_next()).await {
+                Ok(Some(ended)) => failed |= ended.is_err(),
+                Ok(None) => break true,
+                Err(_) => break false,
+            }
+        };
         tasks.shutdown().await;
-        let left = subscriber.counters().in_flight();
+        // Lanes that came to their end wrote all they were given. What no lane was given is handed back below, so it is not left behind.
+        let left = if drained { 0 } else { subscriber.counters().in_flight() };
         subscriber.close(Duration::from_secs(1)).await;
         if failed { Err(ConsumerError::LanePanicked(settings.name)) } else { Ok(left) }
     }
@@ -203,7 +210,7 @@ impl<T: Target> LaneTask<T> {
     async fn settle(&mut self, batch: &[Work]) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         let mut decoded = Decoded::of(batch);
-        SnapshotCounters::add(&self.counters.stale, decoded.drop_stale(clock::now(), self.settings.horizon_ms));
+        SnapshotCounters::add(&self.counters.stale, decoded.drop_stale((self.settings.now)(), self.settings.horizon_ms));
         for (index, error) in &decoded.poison {
             self.set_aside(&batch[*index], "not_an_event", &error.to_string(), "decode").await;
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::future;
 
 use crate::documents::DocumentsError;
-use crate::runtime::clock;
+use crate::runtime::clock::Now;
 use crate::schema::state::ConversationState;
 use crate::schema::time::Millis;
 use crate::transform::materialize::{MaterializeError, Tally, WriteOutcome};
@@ -17,7 +17,7 @@ use crate::transform::resolve::{Claims, Resolved};
 use crate::views::ViewsError;
 
 use super::counters::SnapshotCounters;
-use super::gather::{Decoded, Gathered, Group, Work};
+use super::gather::{Decoded, Gathered, Group, Item, Work};
 use super::states::States;
 
 /// Rounds that one batch may lose against other writers before it is put off.
@@ -99,13 +99,14 @@ pub(super) struct Lane<T> {
     target: T,
     states: States,
     counters: Arc<SnapshotCounters>,
+    now: Now,
 }
 
 impl<T: Target> Lane<T> {
     /// A lane that keeps at most `states_max` states in memory.
     #[must_use]
-    pub(super) fn new(target: T, states_max: usize, counters: Arc<SnapshotCounters>) -> Self {
-        Self { target, states: States::new(states_max), counters }
+    pub(super) fn new(target: T, states_max: usize, counters: Arc<SnapshotCounters>, now: Now) -> Self {
+        Self { target, states: States::new(states_max), counters, now }
     }
 
     /// Folds and writes a batch.
@@ -118,7 +119,7 @@ impl<T: Target> Lane<T> {
         self.count_unresolved(&resolved);
         let gathered = Gathered::of(batch, decoded, &claims, &resolved);
         self.write_conversations(batch, decoded, &gathered.conversations).await?;
-        self.target.write_accounts(decoded, &gathered.accounts, clock::now()).await
+        self.target.write_accounts(decoded, &gathered.accounts, (self.now)()).await
     }
 
     async fn write_conversations(&mut self, batch: &[Work], decoded: &Decoded<'_>, groups: &[Group<'_>]) -> Result<(), LaneError> {
@@ -147,8 +148,8 @@ impl<T: Target> Lane<T> {
             if slice.is_none() && folded.is_none() {
                 return Ok(lost);
             }
-            let Self { target, states, counters } = self;
-            let (written, next) = future::join(write(target, folded.take()), fold(target, states, counters, batch, decoded, slice)).await;
+            let Self { target, states, now, .. } = self;
+            let (written, next) = future::join(write(target, folded.take()), fold(target, states, *now, batch, decoded, slice)).await;
             let (written, outcomes) = written?;
             folded = next?;
             lost.extend(self.keep(written, &outcomes));
@@ -209,7 +210,7 @@ async fn write<'g, 'b, T: Target>(
 async fn fold<'g, 'b, T: Target>(
     target: &T,
     states: &mut States,
-    counters: &SnapshotCounters,
+    now: Now,
     batch: &[Work],
     decoded: &Decoded<'_>,
     groups: Option<&[&'g Group<'b>]>,
@@ -218,7 +219,7 @@ async fn fold<'g, 'b, T: Target>(
     // The slice before this one is on its way to a connection's task, which this thread would keep waiting.
     tokio::task::yield_now().await;
     let loaded = load(target, states, groups).await?;
-    let now = clock::now();
+    let now = now();
     let mut slice = Slice { writes: Vec::with_capacity(groups.len()), after: Vec::with_capacity(groups.len()), gone: Vec::new() };
     for (&group, loaded) in groups.iter().zip(loaded) {
         if loaded.state.is_none() && !group.creates {
@@ -226,23 +227,21 @@ async fn fold<'g, 'b, T: Target>(
             continue;
         }
         let rev = loaded.rev + 1;
-        match target.fold(batch, decoded, group, loaded, now)? {
-            Some((write, state, tally)) => {
-                slice.writes.push(write);
-                slice.after.push(After { group, state, rev, tally });
-            }
-            None => SnapshotCounters::add(&counters.stale, group.items.len()),
+        if let Some((write, state, tally)) = target.fold(batch, decoded, group, loaded, now)? {
+            slice.writes.push(write);
+            slice.after.push(After { group, state, rev, tally });
         }
     }
     Ok(Some(slice))
 }
 
-/// The states of these groups, from memory where they are there.
+/// The states of these groups, from memory where they are there. What is to be refilled is always read: the memory knows a store that is gone.
 async fn load<T: Target>(target: &T, states: &mut States, groups: &[&Group<'_>]) -> Result<Vec<Loaded>, LaneError> {
     let mut loaded: Vec<Loaded> = Vec::with_capacity(groups.len());
     let (mut wanted, mut creates, mut places) = (Vec::new(), Vec::new(), Vec::new());
     for group in groups {
-        match states.take(group.account, group.conversation) {
+        let remembered = states.take(group.account, group.conversation);
+        match remembered.filter(|_| !group.items.contains(&Item::Refill)) {
             Some((state, rev)) => loaded.push(Loaded { state: Some(state), rev }),
             None => {
                 places.push(loaded.len());

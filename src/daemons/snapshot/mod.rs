@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use crate::bus::{Bus, BusError};
 use crate::config::{Config, HistoryScope};
 use crate::documents::Documents;
-use crate::runtime::clock;
+use crate::runtime::clock::{self, Now};
 use crate::runtime::shutdown::Shutdown;
 use crate::transform::materialize::Keep;
 use crate::transform::policy::PolicyError;
@@ -65,6 +65,8 @@ pub struct Snapshot {
     pub views: bool,
     /// Run the consumer of the documents.
     pub write_documents: bool,
+    /// The clock, `runtime::clock::now`.
+    pub now: Now,
     /// What `views` counts.
     pub views_counters: Arc<SnapshotCounters>,
     /// What `documents` counts.
@@ -103,7 +105,7 @@ impl Snapshot {
             let writer = Writer::connect(&config.redis).await?;
             let counters = Arc::clone(&self.views_counters);
             let target = views::ViewsTarget::new(writer, Some(self.documents.clone()), Arc::clone(&policies), Arc::clone(&counters));
-            lanes.push(Lane::new(target, config.snapshot.states_max / lanes_no, counters));
+            lanes.push(Lane::new(target, config.snapshot.states_max / lanes_no, counters, self.now));
         }
         let (work, extra) = mpsc::channel(1);
         let watch = watch::Watch {
@@ -111,6 +113,7 @@ impl Snapshot {
             documents: Some(self.documents.clone()),
             work,
             interval: Duration::from_millis(config.snapshot.due_ms),
+            now: self.now,
         };
         let watching = tokio::spawn(watch.run(shutdown.clone()));
         let consumer = self.consumer("views", &config.bus.views_subscription, Duration::ZERO, &self.views_counters).await?;
@@ -128,7 +131,7 @@ impl Snapshot {
         };
         let target = documents::DocumentsTarget::new(self.documents.clone(), policies, keep);
         // One lane: the store has one writer, and batches are larger for it.
-        let lanes = vec![Lane::new(target, config.snapshot.states_max, Arc::clone(&self.documents_counters))];
+        let lanes = vec![Lane::new(target, config.snapshot.states_max, Arc::clone(&self.documents_counters), self.now)];
         let (_work, extra) = mpsc::channel(1);
         let pruning = tokio::spawn(prune(self.documents.clone(), shutdown.clone()));
         let linger = Duration::from_millis(config.documents.linger_ms);
@@ -155,6 +158,7 @@ impl Snapshot {
                 linger,
                 attempts_max: bus.embedded.attempts_max,
                 horizon_ms: seconds(self.config.redis.conversation_ttl_s),
+                now: self.now,
                 drain_timeout: Duration::from_secs(self.config.snapshot.drain_timeout_s),
             },
             counters: Arc::clone(counters),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::documents::{Documents, DocumentsError};
-use crate::runtime::clock;
+use crate::runtime::clock::Now;
 use crate::runtime::shutdown::Shutdown;
 use crate::views::{ViewsError, Writer};
 
@@ -26,6 +26,8 @@ pub(super) struct Watch {
     pub work: mpsc::Sender<Vec<Work>>,
     /// How often it looks.
     pub interval: Duration,
+    /// The clock by which timers fall due.
+    pub now: Now,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +66,7 @@ impl Watch {
             self.refill().await?;
         }
         *epoch = Some(found.id);
-        let now = clock::now();
+        let now = (self.now)();
         for account in self.writer.accounts().await? {
             let due = self.writer.due(&account, now, DUE_MAX).await?;
             if !due.is_empty() {
@@ -81,7 +83,7 @@ impl Watch {
         for account in documents.accounts().await? {
             let mut after: Option<String> = None;
             loop {
-                let page = documents.summaries(&account, after.as_deref(), REFILL_PAGE, clock::now()).await?;
+                let page = documents.summaries(&account, after.as_deref(), REFILL_PAGE, (self.now)()).await?;
                 let Some(last) = page.last() else { break };
                 after = Some(last.fan.clone());
                 sent += page.len();

@@ -75,7 +75,7 @@ struct File<'f> {
     height: Option<Scalar<'f>>,
 }
 
-/// A message that an item refers to. The object form of the likes is [U], so both spellings are tried.
+/// A message that an item refers to. The object form of the likes is \[U\], so both spellings are tried.
 #[derive(Debug, Default, Deserialize)]
 struct Reference<'f> {
     #[serde(borrow)]
@@ -196,7 +196,7 @@ pub(super) fn deleted<'f>(item: &Item<'_, 'f>) -> Result<Event<'f>, Failure> {
     Ok(about_message(item, EventKind::MessageDeleted, "deleted", Some(id)))
 }
 
-/// `chat_message_like`, `chat_message_unlike`. [U]: only the names are known, so a shape that cannot be read costs the id and no more.
+/// `chat_message_like`, `chat_message_unlike`. \[U\]: only the names are known, so a shape that cannot be read costs the id and no more.
 pub(super) fn liked<'f>(item: &Item<'_, 'f>, kind: EventKind, verb: &str) -> Event<'f> {
     let reference = read::<BareOr<Reference<'f>>>(item.json).unwrap_or_default().0;
     about_message(item, kind, verb, reference.id().unwrap_or_default())

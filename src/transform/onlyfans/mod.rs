@@ -1,7 +1,7 @@
 //! OnlyFans: which key of a frame is what.
 //!
-//! The platform documents nothing; the catalogue is what public client code, tests and a capture show. Comments mark what is inferred [I] and what is
-//! unknown [U]. Owns: the walk over a frame's keys. Does not own: bytes that are no frame ([`super::normalize`]) and what a single item means
+//! The platform documents nothing; the catalogue is what public client code, tests and a capture show. Comments mark what is inferred \[I\] and what is
+//! unknown \[U\]. Owns: the walk over a frame's keys. Does not own: bytes that are no frame ([`super::normalize`]) and what a single item means
 //! (the files beside this one, by the catalogue's groups). Invariant: every key becomes an event, a rejection, a control answer, or belongs to
 //! a key that does.
 
@@ -223,7 +223,7 @@ fn unknown<'f>(item: &Item<'_, 'f>) -> Event<'f> {
     event
 }
 
-/// The code of an `error` frame: a number or a text [U], or whatever stands there.
+/// The code of an `error` frame: a number or a text \[U\], or whatever stands there.
 fn error_code(json: &RawValue) -> Untrusted<'_> {
     match read(json) {
         Ok(Scalar::Number(code) | Scalar::Text(code)) => code.into(),

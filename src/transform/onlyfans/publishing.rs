@@ -48,7 +48,7 @@ fn about<'f>(item: &Item<'_, 'f>, kind: EventKind, identity: Identity, what: &'s
     event
 }
 
-/// What is said of a stream. Of `stream`, `stream_update`, `stream_look`, `stream_unlook` and `stream_comment` only the names are known [U].
+/// What is said of a stream. Of `stream`, `stream_update`, `stream_look`, `stream_unlook` and `stream_comment` only the names are known \[U\].
 #[derive(Debug, Default, Deserialize)]
 struct Stream<'f> {
     #[serde(borrow)]

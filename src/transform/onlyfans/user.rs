@@ -47,7 +47,7 @@ impl<'f> From<Scalar<'f>> for User<'f> {
     }
 }
 
-/// [I] The platform's user object has this on its other interfaces; it was not seen on the socket. Read where it appears, promised nowhere.
+/// \[I\] The platform's user object has this on its other interfaces; it was not seen on the socket. Read where it appears, promised nowhere.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SubscribedOnData<'f> {
@@ -134,7 +134,7 @@ impl SubscribedOnData<'_> {
 
 /// The lists the fan stands in, by id, and by name too where one is stated, since an operator's policy may name either.
 ///
-/// [I] The platform's own lists `rebill_on` and `rebill_off` say whether the fan's subscription renews.
+/// \[I\] The platform's own lists `rebill_on` and `rebill_off` say whether the fan's subscription renews.
 fn lists<'f>(states: Vec<Object<ListState<'f>>>, subscription: &mut Subscription) -> Result<Vec<Untrusted<'f>>, Failure> {
     let mut lists = Vec::with_capacity(states.len());
     for Object(state) in states {

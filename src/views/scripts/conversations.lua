@@ -59,20 +59,26 @@ while k <= n do
   a = after
 end
 
-local function index(key, members, gone, max)
+-- Beyond the cap the lowest or the highest scores go: in the inbox the longest inactive; of those who wait, and of the timers, the latest,
+-- so that whoever waits longest is never forgotten.
+local function index(key, members, gone, max, lowest_go)
   if #gone > 0 then
     call('ZREM', key, unpack(gone))
   end
   if #members > 0 then
     call('ZADD', key, unpack(members))
-    call('ZREMRANGEBYRANK', key, 0, -1 - max)
+    if lowest_go then
+      call('ZREMRANGEBYRANK', key, 0, -1 - max)
+    else
+      call('ZREMRANGEBYRANK', key, max, -1)
+    end
     call('PEXPIRE', key, ttl)
   end
 end
 
-index(inbox, active, {}, ARGV[2])
-index(awaiting, waiting, answered, ARGV[2])
-index(due, timers, timeless, ARGV[3])
+index(inbox, active, {}, ARGV[2], true)
+index(awaiting, waiting, answered, ARGV[2], false)
+index(due, timers, timeless, ARGV[3], false)
 if alerted then
   call('PEXPIRE', priority, ARGV[7])
 end

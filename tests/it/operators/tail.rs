@@ -127,6 +127,7 @@ async fn several_accounts_are_read_in_order_however_much_there_is() {
     assert!(output.stdout.is_empty(), "ids below the time are older");
     let output = stores.run("tail-priority --no-follow --from-id 0 -o raw");
     assert_eq!(output.stdout, (1..=900).map(|ms| format!("{{\"n\":{ms}}}")).collect::<Vec<_>>());
+    assert_eq!(stores.run("tail-priority --no-follow -o raw").stdout, output.stdout, "everything, where nothing says from where");
     // Not one entry can be read as what it should be; all the same it is a row.
     let output = stores.run("tail-priority --no-follow --last 1");
     assert!(output.stdout[0].contains("unreadable: missing field"), "{output:?}");

@@ -360,9 +360,14 @@ fn feeds() -> Vec<Row> {
     vec![
         row(
             "a fan listed by id has a stream, each event in it once, what is merely carried not at all",
-            [vip(inbound("10", -5)), vip(inbound("10", -5)), vip(said("unknown", -4, json!({})))],
+            [
+                vip(inbound("10", -5)),
+                vip(inbound("10", -5)),
+                vip(said("unknown", -4, json!({}))),
+                vip(said("toast.received", -4, json!({}))),
+            ],
             "/77/fan_events",
-            json!(["received:10"]),
+            json!(["received:10", "toast.received@-4"]),
         ),
         row("another fan has none", [inbound("10", -5)], "/1/fan_events", json!([])),
         row(

@@ -102,7 +102,7 @@ const FAULTS: &[(&str, Fault)] = &[
     ("ignores the source's clock", |event| Some(Event { occurred_at: None, ..event })),
     ("drops reports of spend", |event| Some(Event { spend: None, ..event })),
     ("does not know who is online", |event| (event.kind != EventKind::PresenceSnapshot).then_some(event)),
-    ("loses what it merely carries", |event| (event.kind != EventKind::Unknown).then_some(event)),
+    ("loses notifications", |event| (event.kind != EventKind::NotificationReceived).then_some(event)),
     ("takes what is seen again for another event", |mut event| {
         event.id = format!("{}/{}", event.id.raw(), event.frame_no).into();
         Some(event)
@@ -167,9 +167,9 @@ fn feeds_tell_repeats_strangers_and_losses() {
     let events: Vec<Vec<u8>> = rows().into_iter().find(|row| row.field == "/77/fan_events").unwrap().events;
     let arrival = Delivery::plain().of(&events, NOW.plus(-policy().horizon_ms));
     for (what, stream, window_miss, exact, is_fine) in [
-        ("right", &["received:10", "unknown@-4"][..], 0, true, true),
-        ("twice", &["received:10", "unknown@-4", "received:10"], 5, false, false),
-        ("a stranger's", &["received:10", "unknown@-4", "received:11"], 5, false, false),
+        ("right", &["received:10", "toast.received@-4"][..], 0, true, true),
+        ("twice", &["received:10", "toast.received@-4", "received:10"], 5, false, false),
+        ("a stranger's", &["received:10", "toast.received@-4", "received:11"], 5, false, false),
         ("lost", &["received:10"], 0, false, false),
         ("missed, and said so", &["received:10"], 1, false, true),
         ("missed where nothing can be", &["received:10"], 1, true, false),

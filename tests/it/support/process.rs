@@ -36,7 +36,7 @@ impl Process {
     /// The same with variables of its own.
     pub(crate) fn start_with<A: AsRef<OsStr>>(dir: &Path, args: &[A], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_convpipe"));
-        #[expect(clippy::disallowed_methods, reason = "what the program may not see has to be known here")]
+        #[expect(clippy::disallowed_methods, reason = "the test's own environment, to keep it from the program")]
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CONVPIPE_")) {
             command.env_remove(name);
         }
@@ -78,13 +78,23 @@ impl Process {
     }
 
     /// Waits until it ends by itself.
-    pub(crate) fn wait(mut self, limit: Duration) -> Output {
+    pub(crate) fn wait(self, limit: Duration) -> Output {
+        self.wait_and(limit, |_| {})
+    }
+
+    /// Sends it a signal again and again, as somebody in a hurry does, until it ends.
+    pub(crate) fn insist(self, signal: Signal, limit: Duration) -> Output {
+        self.wait_and(limit, |process| process.signal(signal))
+    }
+
+    fn wait_and(mut self, limit: Duration, each_time: impl Fn(&Self)) -> Output {
         let end = Instant::now() + limit;
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("our own child") {
                 break status;
             }
             assert!(Instant::now() < end, "still running after {limit:?}; stderr:\n{}", self.stderr.so_far().join("\n"));
+            each_time(&self);
             // No portable wait with a limit: this asks often enough to be quick and seldom enough to be cheap.
             std::thread::sleep(Duration::from_millis(5));
         };

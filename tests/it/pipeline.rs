@@ -1,0 +1,11 @@
+//! The whole way, with real stores: bus, fold, Redis, documents.
+//!
+//! `oracle` holds what stands in the stores to the model; the others compare a run that was disturbed with one that was not.
+
+mod bad_input;
+mod dry_run;
+mod faults;
+mod killed;
+mod oracle;
+mod place;
+mod rows;
