@@ -1,130 +1,142 @@
-//! `convpipe inspect-fan`: everything that is known of one fan, and who says so.
+//! `convpipe inspect-fan`: everything that Redis and the documents know of one fan.
 //!
-//! Owns: what is asked for, and how the command ends. Invariant: what one store knows is shown even if the other does not answer, and what is
-//! not known is never made up.
+//! Invariant: each section says which store it comes from, how old it is and which revision; a store that cannot be asked costs its own
+//! sections and no others.
 
 mod gather;
 mod page;
+mod report;
+mod wrap;
 
-use super::read::Format;
-use super::tail_priority::stamped;
+use super::output::Output;
+use super::read::{Format, ReadArgs, Window};
+use super::streams::{self, Reading};
 use super::{CommandError, Context, Exit};
+use crate::config::Config;
 use crate::runtime::clock;
 use crate::schema::time::Millis;
+use crate::views::Followed;
 
-use gather::{FanReport, Sections, State, Stores};
+use gather::{Stores, Wanted};
+use report::{Message, Report};
 
 /// Show everything known of one fan
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Shows the snapshot and the last events from Redis, and the summary and the last messages from the documents, each with its age and
-version. A fan of several accounts is shown once for each. Exit 1 where nobody knows the fan, 69 where a store did not answer.
+Four sections for each account that knows the fan: the snapshot and the newest events of the high-value stream (Redis), the summary and the
+newest messages (documents). --last, --since and --until choose messages and events; by default the newest 10. Times are in UTC.
+Without --account both stores are asked which accounts know the fan.
+
+-o json prints one object an account: {account_id, fan_id, snapshot, summary, messages, events, gap, sources}, where sources say of each
+section {name, store, state: ok|absent|unreachable|unreadable, detail, rev, age_ms}; -o jsonl the same on one line.
+--events -o jsonl prints the events as they are stored, each with its stream_id; --from-id goes on after one of them.
+
+Exit: 0 found; 1 nobody knows the fan; 69 a store cannot be asked, what the other knows is printed.
 
 Examples:
   convpipe inspect-fan 100000001
-  convpipe inspect-fan 100000001 --account 200000001 -o json
-  convpipe inspect-fan 100000001 --history --last 100 -o jsonl")]
+  convpipe inspect-fan 100000001 --account 200000001 -o json | jq .snapshot.unread
+  convpipe inspect-fan 100000001 --history --since 7d
+  convpipe inspect-fan 100000001 --events --follow -o jsonl")]
 pub struct Args {
     /// The fan's id
     #[arg(value_name = "FAN")]
     fan: String,
-    /// Only this account; may be given several times
-    #[arg(long = "account", value_name = "ID")]
-    accounts: Vec<String>,
-    /// How many messages, and how many events, at most
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    last: u16,
-    /// Only the last events of the high-value stream
+    /// Only the events of the high-value stream; with --follow as they come
     #[arg(long, conflicts_with = "history")]
     events: bool,
-    /// Only the last messages
+    /// Only the messages
     #[arg(long)]
     history: bool,
-    /// How to print it; jsonl with --events or --history prints one item a line
-    #[arg(short, long, value_name = "table|json|jsonl|raw", value_enum, default_value_t, hide_possible_values = true)]
-    output: Format,
+    #[command(flatten)]
+    read: ReadArgs,
 }
 
-impl Args {
-    const fn sections(&self) -> Sections {
-        match (self.events, self.history) {
-            (true, _) => Sections { snapshot: false, summary: false, messages: false, events: true },
-            (_, true) => Sections { snapshot: false, summary: false, messages: true, events: false },
-            _ => Sections { snapshot: true, summary: true, messages: true, events: true },
-        }
-    }
-}
+/// Messages or events where nothing says how many.
+const LAST: usize = 10;
+/// Most messages or events of one section.
+const LAST_MAX: usize = 1_000;
 
 /// Runs `convpipe inspect-fan`.
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> {
     let config = &context.config()?.config;
+    if args.events {
+        return context.block_on(events(context, config, args));
+    }
+    let read = &args.read;
+    for (is_typed, option) in [
+        (read.follows(false), "--follow"),
+        (read.from_id.is_some(), "--from-id"),
+        (read.count.is_some(), "--count"),
+        (read.idle_timeout.is_some(), "--idle-timeout"),
+    ] {
+        if is_typed {
+            return Err(CommandError::new(Exit::Usage, format!("{option} goes only with --events")));
+        }
+    }
     let now = clock::now();
-    let sections = args.sections();
+    let wanted = Wanted { last: last(read)?, window: read.window(now)?, only_messages: args.history, now };
     context.block_on(async {
-        let mut stores = Stores::open(config, sections).await;
-        let accounts = if args.accounts.is_empty() { stores.find(&args.fan, now).await } else { args.accounts.clone() };
+        let mut stores = Stores::open(config, !args.history).await?;
+        let accounts = match &read.accounts[..] {
+            [] => stores.accounts_of(&args.fan, now).await,
+            typed => typed.to_vec(),
+        };
         let mut reports = Vec::new();
-        for account in &accounts {
-            let report = stores.report(account, &args.fan, sections, args.last.into(), now).await;
-            if report.knows_anything() {
-                reports.push(report);
+        for account in accounts {
+            reports.push(stores.report(&account, &args.fan, &wanted).await);
+        }
+        let is_anywhere = reports.iter().any(Report::is_found);
+        let failed = stores.failure();
+        // An account that was named and does not know the fan is told only where another one does, or where nobody could say.
+        reports.retain(|report| report.is_found() || failed.is_some());
+        print(context.output(), args, &reports, now)?;
+        context.output().flush()?;
+        match failed {
+            Some(error) => Err(error),
+            None if is_anywhere => Ok(Exit::Done),
+            None => {
+                let fan = context.output().text(&args.fan);
+                context.output().note(format_args!("no fan {fan} {}", stores.looked_in(&read.accounts)));
+                Ok(Exit::Finding)
             }
         }
-        print(context, args, &reports, now)?;
-        context.output().flush()?;
-        conclude(context, args, &accounts, &reports, stores)
     })
 }
 
-fn print(context: &Context, args: &Args, reports: &[FanReport], now: Millis) -> Result<(), CommandError> {
-    let output = context.output();
-    match (args.output, reports) {
-        (Format::Table, _) => page::print(output, reports, args.sections(), now),
-        (_, []) => Ok(()),
-        (Format::Json, [only]) => output.json(&only.json()),
-        (Format::Json, several) => output.json(&several.iter().map(FanReport::json).collect::<Vec<_>>()),
-        (Format::Jsonl, _) if !args.events && !args.history => reports.iter().try_for_each(|report| output.json_line(&report.json())),
-        (format, _) => reports.iter().try_for_each(|report| items(context, report, format == Format::Raw)),
+fn last(read: &ReadArgs) -> Result<usize, CommandError> {
+    let default = if read.since.is_some() { LAST_MAX } else { LAST };
+    match read.last.map(usize::try_from) {
+        None => Ok(default),
+        Some(Ok(last)) if last <= LAST_MAX => Ok(last),
+        Some(_) => Err(CommandError::new(Exit::Usage, format!("--last is at most {LAST_MAX} here; --until goes further back"))),
     }
 }
 
-/// What stands in the stores, one item a line; only the sections that were read have any.
-fn items(context: &Context, report: &FanReport, is_raw: bool) -> Result<(), CommandError> {
-    use super::output::json_safe;
-    let output = context.output();
-    let line = |json: &str| output.line(if is_raw && context.globals().allow_escape_sequences { json.into() } else { json_safe(json) });
-    if let Some(snapshot) = &report.snapshot {
-        line(&snapshot.raw)?;
+fn print(output: &Output, args: &Args, reports: &[Report], now: Millis) -> Result<(), CommandError> {
+    let messages = || reports.iter().flat_map(Message::all);
+    match (args.read.output, args.history) {
+        (Format::Table, false) => page::overviews(output, reports, now),
+        (Format::Table, true) => page::histories(output, reports, now),
+        (Format::Json, false) => reports.iter().try_for_each(|report| output.json(report)),
+        (Format::Json, true) => output.json(&messages().collect::<Vec<_>>()),
+        (Format::Jsonl, false) => reports.iter().try_for_each(|report| output.json_line(report)),
+        (Format::Jsonl, true) => messages().try_for_each(|message| output.json_line(&message)),
+        (Format::Raw, _) => reports.iter().flat_map(Report::stored).try_for_each(|json| output.stored(&json)),
     }
-    if let Some(summary) = &report.summary {
-        output.json_line(&summary.summary)?;
-    }
-    report.messages.iter().try_for_each(|message| output.json_line(message))?;
-    report.events.iter().try_for_each(|event| line(&if is_raw { event.json.clone() } else { stamped(&event.json, event.id) }))
 }
 
-/// Tells which store did not answer, or that nobody knows the fan.
-fn conclude(context: &Context, args: &Args, accounts: &[String], reports: &[FanReport], stores: Stores) -> Result<Exit, CommandError> {
-    let output = context.output();
-    let looked: Vec<String> = stores.looked();
-    let mut failures = stores.into_failures().into_iter();
-    if reports.is_empty() {
-        let of = match args.accounts.as_slice() {
-            [] => "any account".to_owned(),
-            _ => format!("account {}", accounts.join(", ")),
-        };
-        let text = format!("nothing is known of fan {} of {of}; looked in {}", args.fan, looked.join(" and "));
-        output.note(output.text(&text));
-    }
-    match failures.next() {
-        Some(first) => {
-            failures.for_each(|other| other.lines(|tone, text| output.note_tone(tone, text)).iter().for_each(|line| output.note(line)));
-            Err(first)
-        }
-        // A section of its own that is empty is a finding too: there is no such item.
-        None if reports.is_empty() || reports.iter().all(|report| report.sources.iter().all(|source| source.state != State::Ok)) => {
-            Ok(Exit::Finding)
-        }
-        None => Ok(Exit::Done),
-    }
+async fn events(context: &Context, config: &Config, args: &Args) -> Result<Exit, CommandError> {
+    let fan = context.output().text(&args.fan);
+    let nothing = format!("no events of fan {fan} in Redis; only high-value fans have a stream of them");
+    let reading = Reading {
+        what: Followed::FanEvents(args.fan.clone()),
+        read: &args.read,
+        follows: false,
+        last: Some(LAST as u64),
+        wanted: None,
+        row: &mut |output, entry| page::event(output, entry),
+        nothing: &nothing,
+    };
+    streams::run(context, &config.redis, reading).await
 }

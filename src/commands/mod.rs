@@ -24,6 +24,7 @@ pub mod read;
 mod replay;
 mod schema;
 mod snapshot;
+mod streams;
 mod tail_priority;
 
 pub use context::{Context, Globals};

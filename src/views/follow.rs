@@ -1,7 +1,8 @@
 //! Following streams: the priority feeds of several accounts, or one fan's events.
 //!
 //! Owns where each stream was read to. Does not own filters or rendering. Invariants: each entry that is still there is given once, in the
-//! order of its stream; where entries went before they could be read, or Redis was emptied, a [`FollowItem::Gap`] says so before what comes next.
+//! order of its stream, and what stands in several streams already in the order of the ids; where entries went before they could be read, or
+//! Redis was emptied, a [`FollowItem::Gap`] says so before what comes next.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -171,20 +172,57 @@ impl Follower {
         }
     }
 
+    /// The next item that is there already: `None` once everything that was written so far has been given. Then [`next`](Self::next) goes on.
+    ///
+    /// # Errors
+    /// What Redis or the connection fails with; [`Follow::retry`] does not count here.
+    pub async fn next_there(&mut self) -> Result<Option<FollowItem>, ViewsError> {
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                return Ok(Some(item));
+            }
+            if self.is_look_due() {
+                self.look_again().await?;
+            } else if !self.read(None).await? {
+                return Ok(None);
+            }
+        }
+    }
+
     async fn step(&mut self) -> Result<(), ViewsError> {
-        if self.look_at.is_none_or(|at| Instant::now() >= at) {
-            self.look().await?;
-            self.look_at = Some(Instant::now() + BLOCK);
+        if self.is_look_due() {
             // What the look found comes first; also, a Redis that is back is reported without waiting for an entry.
-            return Ok(());
+            return self.look_again().await;
         }
         if self.places.is_empty() {
             tokio::time::sleep(BLOCK / 4).await;
             return Ok(());
         }
+        self.read(Some(BLOCK_MS)).await.map(|_| ())
+    }
+
+    fn is_look_due(&self) -> bool {
+        self.look_at.is_none_or(|at| Instant::now() >= at)
+    }
+
+    async fn look_again(&mut self) -> Result<(), ViewsError> {
+        self.look().await?;
+        self.look_at = Some(Instant::now() + BLOCK);
+        Ok(())
+    }
+
+    /// Reads what comes next, waiting for it where `block_ms` says so; false where nothing came.
+    async fn read(&mut self, block_ms: Option<u64>) -> Result<bool, ViewsError> {
+        if self.places.is_empty() {
+            return Ok(false);
+        }
         let accounts: Vec<&String> = self.places.keys().collect();
         let mut read = redis::cmd("XREAD");
-        read.arg("COUNT").arg(READ_MAX).arg("BLOCK").arg(BLOCK_MS).arg("STREAMS");
+        read.arg("COUNT").arg(READ_MAX);
+        if let Some(ms) = block_ms {
+            read.arg("BLOCK").arg(ms);
+        }
+        read.arg("STREAMS");
         for place in self.places.values() {
             read.arg(&place.key);
         }
@@ -201,9 +239,10 @@ impl Follower {
             batch.push(((*account).clone(), stream::entries(&key, entries)?));
         }
         if batch.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
-        self.take(batch).await
+        self.take(in_order(batch)).await?;
+        Ok(true)
     }
 
     /// Looks at what stands around the entries just read before they are given out: an emptied Redis voids where reading stood, and the
@@ -319,6 +358,16 @@ impl Follower {
     }
 }
 
+/// A stream of which only a part was read holds back what others have beyond that part: it is read again, in the order of the ids.
+fn in_order(mut batch: Vec<(String, Vec<StreamEntry>)>) -> Vec<(String, Vec<StreamEntry>)> {
+    let cut = batch.iter().filter(|(_, read)| read.len() >= READ_MAX).filter_map(|(_, read)| read.last()).map(|last| last.id).min();
+    if let Some(cut) = cut {
+        batch.iter_mut().for_each(|(_, read)| read.retain(|entry| entry.id <= cut));
+        batch.retain(|(_, read)| !read.is_empty());
+    }
+    batch
+}
+
 /// What XINFO STREAM says of a stream.
 struct Info {
     length: u64,
@@ -352,7 +401,9 @@ impl Info {
         }
         match (self.added, place.added) {
             (Some(now), Some(then)) => now.saturating_sub(self.length) > then,
-            _ => true,
+            // Nothing ever left the stream: it only began after the place.
+            (Some(now), None) => now > self.length,
+            (None, _) => true,
         }
     }
 }

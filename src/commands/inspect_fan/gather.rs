@@ -1,251 +1,231 @@
-//! Asks both stores what they know of a fan, and notes for each section who answered.
+//! Asking the two stores.
+//!
+//! Invariant: what one store fails with never hides what the other knows, and each failure is told once, as the exit of the command.
 
-use std::collections::BTreeSet;
-use std::fmt::Display;
-
-use serde::Serialize;
-use serde_json::Value;
-
-use super::super::CommandError;
-use super::stamped;
+use super::Window;
+use super::report::{Report, Section, State};
 use crate::backends;
+use crate::commands::output::term_safe;
+use crate::commands::streams::{Entry, written_at};
+use crate::commands::{CommandError, Exit};
 use crate::config::Config;
-use crate::documents::{Access, Documents, DocumentsError, HistoryPage, SummaryDocument};
-use crate::schema::document::{FanSummary, MessageDocument};
+use crate::documents::{Access, Documents, DocumentsError, HistoryCursor, HistoryPage};
 use crate::schema::time::Millis;
-use crate::schema::view::{ConversationSnapshot, GapView};
-use crate::views::{ConversationView, Reader, StreamEntry, StreamRange, ViewsError};
+use crate::views::{Reader, StreamRange, ViewsError};
 
-/// Which sections are wanted.
+/// Events of a stream that are read to find the newest of a window; a stream's cap is a tenth of this.
+const EVENTS_MAX: usize = 10_000;
+
+/// What to gather.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sections {
-    pub(super) snapshot: bool,
-    pub(super) summary: bool,
-    pub(super) messages: bool,
-    pub(super) events: bool,
+pub(super) struct Wanted {
+    /// Most messages, and most events.
+    pub(super) last: usize,
+    /// Of which time.
+    pub(super) window: Window,
+    /// Nothing but messages, so that Redis is not asked.
+    pub(super) only_messages: bool,
+    /// The clock.
+    pub(super) now: Millis,
 }
 
-/// Both stores, as far as they answer. One that failed is not asked again.
+/// Why a store, or one section of it, gives nothing.
+#[derive(Debug, Clone)]
+struct Missing {
+    state: State,
+    detail: String,
+}
+
+/// The stores as far as they can be asked.
 pub(super) struct Stores {
-    redis: Store<Reader>,
-    documents: Store<Documents>,
-}
-
-enum Store<T> {
-    /// Nothing is wanted of it.
-    Unasked,
-    Open(T),
-    /// There is none yet.
-    Absent(String),
-    Failed(CommandError, String),
-}
-
-/// What one section has to say for itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Source {
-    pub(super) name: &'static str,
-    pub(super) store: &'static str,
-    pub(super) state: State,
-    pub(super) detail: Option<String>,
-    pub(super) rev: Option<u64>,
-    pub(super) age_ms: Option<i64>,
-}
-
-/// Whether a section has content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum State {
-    Ok,
-    /// The store answered, and there is nothing.
-    Absent,
-    Unreachable,
-}
-
-/// Everything that is known of a fan of one account.
-pub(super) struct FanReport {
-    pub(super) account: String,
-    pub(super) fan: String,
-    pub(super) snapshot: Option<ConversationView>,
-    /// The account's newest gap.
-    pub(super) gap: Option<GapView>,
-    pub(super) summary: Option<SummaryDocument>,
-    /// Oldest first.
-    pub(super) messages: Vec<MessageDocument>,
-    /// Oldest first.
-    pub(super) events: Vec<StreamEntry>,
-    pub(super) sources: Vec<Source>,
+    redis: Option<Result<Reader, Missing>>,
+    documents: Result<Documents, Missing>,
+    /// What the command ends with: the first failure.
+    failed: Option<CommandError>,
+    /// Redis' address, which carries no password.
+    redis_url: String,
 }
 
 impl Stores {
-    /// Opens what the sections need.
-    pub(super) async fn open(config: &Config, sections: Sections) -> Self {
-        let mut stores = Self { redis: Store::Unasked, documents: Store::Unasked };
-        if sections.snapshot || sections.events {
-            stores.redis = match Reader::connect(&config.redis).await {
-                Ok(reader) => Store::Open(reader),
-                Err(error) => Store::failed(error),
-            };
-        }
-        if sections.summary || sections.messages {
-            stores.documents = match backends::documents(config, Access::ReadOnly).await {
-                Ok(documents) => Store::Open(documents),
-                Err(error @ DocumentsError::Missing { .. }) => Store::Absent(error.to_string()),
-                Err(error) => Store::failed(error),
-            };
-        }
-        stores
+    /// Opens what the config names; Redis only where it is wanted.
+    ///
+    /// # Errors
+    /// Only where the config cannot be used at all.
+    pub(super) async fn open(config: &Config, wants_redis: bool) -> Result<Self, CommandError> {
+        let mut failed = None;
+        let redis = if wants_redis { Some(Ok(Reader::open(&config.redis)?)) } else { None };
+        let documents = backends::documents(config, Access::ReadOnly).await.map_err(|error| of_documents(&error, &mut failed));
+        Ok(Self { redis, documents, failed, redis_url: config.redis.url.clone() })
     }
 
-    /// The accounts in which either store knows the fan.
-    pub(super) async fn find(&mut self, fan: &str, now: Millis) -> Vec<String> {
-        let redis = self.redis.ask(async |reader| reader.find_fan(fan).await).await.unwrap_or_default();
-        let documents = self.documents.ask(async |documents| documents.find_fan(fan, now).await).await.unwrap_or_default();
-        redis.into_iter().chain(documents).collect::<BTreeSet<_>>().into_iter().collect()
+    /// The accounts that know the fan: those of Redis, the latest active first, then what only the documents have.
+    pub(super) async fn accounts_of(&mut self, fan: &str, now: Millis) -> Vec<String> {
+        let mut accounts = self.ask_redis(async |reader| reader.find_fan(fan).await).await.unwrap_or_default();
+        let others = self.ask_documents(async |documents| documents.find_fan(fan, now).await).await.unwrap_or_default();
+        for account in others {
+            if !accounts.contains(&account) {
+                accounts.push(account);
+            }
+        }
+        accounts
     }
 
-    /// What they know of the fan of one account, with at most `last` messages and events.
-    pub(super) async fn report(&mut self, account: &str, fan: &str, sections: Sections, last: usize, now: Millis) -> FanReport {
-        let mut report = FanReport {
-            account: account.to_owned(),
-            fan: fan.to_owned(),
-            snapshot: None,
-            gap: None,
-            summary: None,
-            messages: Vec::new(),
-            events: Vec::new(),
-            sources: Vec::new(),
-        };
-        let age = |at: Millis| Some(now.since(at));
-        if sections.snapshot {
-            // In one-to-one chats the conversation is the fan.
-            let found = self
-                .redis
-                .ask(async |reader| Ok::<_, ViewsError>((reader.conversation(account, fan).await?, reader.account(account).await?.gap)))
-                .await;
-            (report.snapshot, report.gap) = found.unwrap_or_default();
-            let facts = report.snapshot.as_ref().map(|view| (Some(view.rev), age(view.snapshot.applied_at)));
-            report.sources.push(self.redis.source("snapshot", "redis", facts, "no conversation of that fan"));
+    /// Everything of one fan in one account.
+    pub(super) async fn report(&mut self, account: &str, fan: &str, wanted: &Wanted) -> Report {
+        let mut report = Report::new(account, fan);
+        if !wanted.only_messages {
+            self.snapshot(&mut report, wanted).await;
+            self.summary(&mut report, wanted).await;
         }
-        if sections.summary {
-            report.summary = self.documents.ask(async |documents| documents.summary(account, fan, now).await).await.flatten();
-            let facts = report.summary.as_ref().map(|found| (Some(found.rev), age(found.summary.applied_at)));
-            report.sources.push(self.documents.source("summary", "documents", facts, "no summary of that fan"));
-        }
-        if sections.messages {
-            let page = HistoryPage { before: None, limit: last };
-            let conversation = report.summary.as_ref().map_or(fan, |found| found.summary.conversation_id.raw()).to_owned();
-            let history = self.documents.ask(async |documents| documents.history(account, &conversation, page, now).await).await;
-            report.messages = history.map(|history| history.messages).unwrap_or_default();
-            report.messages.reverse();
-            let facts = report.messages.last().map(|message| (None, age(message.sent_at)));
-            report.sources.push(self.documents.source("messages", "documents", facts, "no messages"));
-        }
-        if sections.events {
-            let events = self.redis.ask(async |reader| reader.fan_events(account, fan, StreamRange::Last(last)).await).await;
-            report.events = events.unwrap_or_default();
-            let at = |entry: &StreamEntry| Millis(i64::try_from(entry.id.ms).unwrap_or(i64::MAX));
-            let facts = report.events.last().map(|entry| (None, age(at(entry))));
-            report.sources.push(self.redis.source("events", "redis", facts, "no events are kept: only high-value fans have them"));
+        self.messages(&mut report, wanted).await;
+        if !wanted.only_messages {
+            self.events(&mut report, wanted).await;
         }
         report
     }
 
+    /// The first failure of a store.
+    pub(super) fn failure(&self) -> Option<CommandError> {
+        self.failed.clone()
+    }
+
     /// Where was looked, for people.
-    pub(super) fn looked(&self) -> Vec<String> {
-        [self.redis.looked("Redis"), self.documents.looked("the documents")].into_iter().flatten().collect()
-    }
-
-    /// The stores that did not answer, and why.
-    pub(super) fn into_failures(self) -> Vec<CommandError> {
-        [self.redis.into_failure(), self.documents.into_failure()].into_iter().flatten().collect()
-    }
-}
-
-impl<T: Clone> Store<T> {
-    fn failed<E: Display + Into<CommandError>>(error: E) -> Self {
-        let text = error.to_string();
-        Self::Failed(error.into(), text)
-    }
-
-    /// The answer; `None` where the store does not answer, which it then is not asked again.
-    async fn ask<A, E: Display + Into<CommandError>>(&mut self, question: impl AsyncFnOnce(T) -> Result<A, E>) -> Option<A> {
-        let Self::Open(store) = self else { return None };
-        match question(store.clone()).await {
-            Ok(answer) => Some(answer),
-            Err(error) => {
-                *self = Self::failed(error);
-                None
-            }
-        }
-    }
-
-    /// How a section came out; `facts` are the revision and the age of what was found.
-    fn source(&self, name: &'static str, store: &'static str, facts: Option<(Option<u64>, Option<i64>)>, none: &str) -> Source {
-        let (state, detail) = match (self, facts) {
-            (Self::Failed(_, error), None) => (State::Unreachable, Some(error.clone())),
-            (Self::Absent(reason), None) => (State::Absent, Some(reason.clone())),
-            (_, None) => (State::Absent, Some(none.to_owned())),
-            (_, Some(_)) => (State::Ok, None),
+    pub(super) fn looked_in(&self, accounts: &[String]) -> String {
+        let redis = self.redis.as_ref().map(|_| format!("in Redis at {}", self.redis_url));
+        let documents = match &self.documents {
+            Ok(documents) => format!("in the {documents}"),
+            Err(missing) => format!("for the documents ({})", missing.detail),
         };
-        let (rev, age_ms) = facts.unwrap_or_default();
-        Source { name, store, state, detail, rev, age_ms }
+        let stores: Vec<String> = redis.into_iter().chain([documents]).collect();
+        let whose = if accounts.is_empty() { "any account".to_owned() } else { format!("account {}", accounts.join(", ")) };
+        term_safe(&format!("of {whose}; looked {}", stores.join(" and "))).into_owned()
     }
 
-    fn looked(&self, name: &str) -> Option<String> {
-        match self {
-            Self::Unasked => None,
-            Self::Open(_) => Some(name.to_owned()),
-            Self::Absent(reason) => Some(format!("{name} ({reason})")),
-            Self::Failed(..) => Some(format!("{name} (no answer)")),
+    async fn snapshot(&mut self, report: &mut Report, wanted: &Wanted) {
+        let (account, fan) = (report.account_id.clone(), report.fan_id.clone());
+        match self.ask_redis(async |reader| reader.conversation(&account, &fan).await).await {
+            Ok(Some(view)) => {
+                report.found(Section::Snapshot, Some(view.rev), view.snapshot.applied_at, wanted.now);
+                report.snapshot = Some(view.snapshot);
+                report.raw_snapshot = Some(view.raw);
+                // Only said beside the snapshot: that it is stale, the snapshot says itself.
+                let known = self.ask_redis(async |reader| reader.account(&account).await).await;
+                report.gap = known.ok().and_then(|account| account.gap);
+            }
+            Ok(None) => report.missing(Section::Snapshot, State::Absent, None),
+            Err(missing) => report.missing(Section::Snapshot, missing.state, Some(missing.detail)),
         }
     }
 
-    fn into_failure(self) -> Option<CommandError> {
-        match self {
-            Self::Failed(error, _) => Some(error),
-            _ => None,
+    async fn summary(&mut self, report: &mut Report, wanted: &Wanted) {
+        let (account, fan, now) = (report.account_id.clone(), report.fan_id.clone(), wanted.now);
+        match self.ask_documents(async |documents| documents.summary(&account, &fan, now).await).await {
+            Ok(Some(document)) => {
+                report.found(Section::Summary, Some(document.rev), document.summary.applied_at, now);
+                report.summary = Some(document.summary);
+            }
+            Ok(None) => report.missing(Section::Summary, State::Absent, None),
+            Err(missing) => report.missing(Section::Summary, missing.state, Some(missing.detail)),
         }
+    }
+
+    async fn messages(&mut self, report: &mut Report, wanted: &Wanted) {
+        let (account, fan, window) = (report.account_id.clone(), report.fan_id.clone(), wanted.window);
+        let limit = wanted.last.max(1);
+        let read = async |documents: &Documents| {
+            let mut messages = Vec::new();
+            let mut before = window.until.map(HistoryCursor::at);
+            // A page may be shorter than its limit.
+            loop {
+                let page = HistoryPage { before, limit: limit - messages.len() };
+                // One-to-one chats: the conversation is the fan's.
+                let history = documents.history(&account, &fan, page, wanted.now).await?;
+                messages.extend(history.messages);
+                before = history.next;
+                if messages.len() >= limit || before.is_none() {
+                    return Ok((messages, before.is_some()));
+                }
+            }
+        };
+        match self.ask_documents(read).await {
+            Ok((mut messages, has_older)) => {
+                let read = messages.len();
+                messages.retain(|message| window.since.is_none_or(|since| message.sent_at >= since));
+                report.has_older_messages = has_older && messages.len() == read;
+                match messages.first() {
+                    Some(newest) => report.found(Section::Messages, None, newest.sent_at, wanted.now),
+                    None => report.missing(Section::Messages, State::Absent, None),
+                }
+                messages.truncate(wanted.last);
+                messages.reverse();
+                report.messages = messages;
+            }
+            Err(missing) => report.missing(Section::Messages, missing.state, Some(missing.detail)),
+        }
+    }
+
+    async fn events(&mut self, report: &mut Report, wanted: &Wanted) {
+        let (account, fan, window) = (report.account_id.clone(), report.fan_id.clone(), wanted.window);
+        let range = if window.since.is_none() && window.until.is_none() {
+            StreamRange::Last(wanted.last.max(1))
+        } else {
+            StreamRange::Between { since: window.since, until: window.until.map(|until| until.plus(-1)), limit: EVENTS_MAX }
+        };
+        match self.ask_redis(async |reader| reader.fan_events(&account, &fan, range).await).await {
+            Ok(entries) => {
+                match entries.last() {
+                    Some(newest) => report.found(Section::Events, None, written_at(newest.id), wanted.now),
+                    None => report.missing(Section::Events, State::Absent, None),
+                }
+                let skip = entries.len().saturating_sub(wanted.last);
+                let newest = entries.into_iter().skip(skip);
+                report.events = newest.map(|entry| Entry { account: account.clone(), id: entry.id, json: entry.json }).collect();
+            }
+            Err(missing) => report.missing(Section::Events, missing.state, Some(missing.detail)),
+        }
+    }
+
+    /// A Redis that cannot be reached is asked once, not once a section.
+    async fn ask_redis<T>(&mut self, call: impl AsyncFnOnce(&Reader) -> Result<T, ViewsError>) -> Result<T, Missing> {
+        let reader = match &self.redis {
+            Some(Ok(reader)) => reader,
+            Some(Err(missing)) => return Err(missing.clone()),
+            None => return Err(Missing { state: State::Absent, detail: "not asked".to_owned() }),
+        };
+        let error = match call(reader).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let is_content = matches!(error, ViewsError::Unexpected { .. });
+        let state = if is_content { State::Unreadable } else { State::Unreachable };
+        let missing = Missing { state, detail: error.to_string() };
+        self.failed.get_or_insert_with(|| error.into());
+        if !is_content {
+            self.redis = Some(Err(missing.clone()));
+        }
+        Err(missing)
+    }
+
+    async fn ask_documents<T>(&mut self, call: impl AsyncFnOnce(&Documents) -> Result<T, DocumentsError>) -> Result<T, Missing> {
+        let documents = match &self.documents {
+            Ok(documents) => documents,
+            Err(missing) => return Err(missing.clone()),
+        };
+        call(documents).await.map_err(|error| of_documents(&error, &mut self.failed))
     }
 }
 
-impl FanReport {
-    /// Whether any section has content.
-    pub(super) fn knows_anything(&self) -> bool {
-        self.sources.iter().any(|source| source.state == State::Ok)
-    }
-
-    /// How a section came out, where it was asked for.
-    pub(super) fn source(&self, name: &str) -> Option<&Source> {
-        self.sources.iter().find(|source| source.name == name)
-    }
-
-    /// The report for programs; sections that were not asked for are absent, those without content are `null` or empty.
-    pub(super) fn json(&self) -> impl Serialize {
-        let asked = |name| self.source(name).is_some();
-        let event = |entry: &StreamEntry| serde_json::from_str(&stamped(&entry.json, entry.id)).unwrap_or(Value::Null);
-        JsonReport {
-            account_id: &self.account,
-            fan_id: &self.fan,
-            snapshot: asked("snapshot").then(|| self.snapshot.as_ref().map(|view| &view.snapshot)),
-            summary: asked("summary").then(|| self.summary.as_ref().map(|found| &found.summary)),
-            messages: asked("messages").then_some(&self.messages),
-            events: asked("events").then(|| self.events.iter().map(event).collect()),
-            sources: &self.sources,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct JsonReport<'a> {
-    account_id: &'a str,
-    fan_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    snapshot: Option<Option<&'a ConversationSnapshot>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    summary: Option<Option<&'a FanSummary>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    messages: Option<&'a Vec<MessageDocument>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    events: Option<Vec<Value>>,
-    sources: &'a [Source],
+/// That there is no store yet is no failure: nothing was ever written.
+fn of_documents(error: &DocumentsError, failed: &mut Option<CommandError>) -> Missing {
+    let detail = error.to_string();
+    let state = match error {
+        DocumentsError::Missing { .. } => return Missing { state: State::Absent, detail },
+        DocumentsError::Document { .. }
+        | DocumentsError::Foreign { .. }
+        | DocumentsError::Newer { .. }
+        | DocumentsError::Corrupt { .. } => State::Unreadable,
+        _ => State::Unreachable,
+    };
+    failed.get_or_insert_with(|| CommandError::of(Exit::Unavailable, error));
+    Missing { state, detail }
 }

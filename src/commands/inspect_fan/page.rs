@@ -1,26 +1,82 @@
-//! The report for people.
+//! A fan as a page for people.
+//!
+//! Invariants: no line is wider than the terminal, what is longer goes on below itself; no text of strangers is shown unescaped; what
+//! is not known is not shown, and never as zero.
 
-use super::gather::{FanReport, Sections, State};
+use super::report::{Report, Section, State};
+use super::wrap::wrap;
 use crate::commands::CommandError;
-use crate::commands::output::{Output, Tone, ago, fit, money, short};
-use crate::schema::event::{Direction, Event, Subscription, SubscriptionState};
+use crate::commands::output::{Output, Tone, ago, fit, money, number, short, utc};
+use crate::commands::streams::{Entry, written_at};
+use crate::schema::document::{FanSummary, MessageDocument};
+use crate::schema::event::{Basis, Direction, Event, ReportedSpend, Subscription, SubscriptionState};
+use crate::schema::text::OwnedText;
 use crate::schema::time::Millis;
-use crate::schema::view::{ConversationSnapshot, FanView, GapView, HighValue, LastPpv, PpvState, Spend};
+use crate::schema::view::{ConversationSnapshot, FanView, GapView, HighValue, LastPpv, PpvState, SpendTotals};
 
-/// A presence that is older says nothing any more.
-const PRESENCE_MAX_MS: i64 = 5 * 60 * 1000;
+/// How long "online" is believed: three heartbeats of the account. The platform never says "offline".
+const ONLINE_MS: i64 = 60_000;
+/// Columns before a value.
+const LABEL: usize = 18;
+/// Columns before the text of a message: time and direction.
+const STAMP: usize = 2 + 19 + 2 + 5;
+/// Fewest columns that a text is squeezed into.
+const TEXT_MIN: usize = 20;
 
-/// Prints the reports, each under its account.
-pub(super) fn print(output: &Output, reports: &[FanReport], sections: Sections, now: Millis) -> Result<(), CommandError> {
-    for (number, report) in reports.iter().enumerate() {
-        if number > 0 {
+/// Every account's page.
+pub(super) fn overviews(output: &Output, reports: &[Report], now: Millis) -> Result<(), CommandError> {
+    each(reports, output, |report| {
+        let page = Page { output, now };
+        page.heading(report)?;
+        page.snapshot(report)?;
+        page.summary(report)?;
+        page.messages(report)?;
+        if page.section(report, Section::Events)? {
+            report.events.iter().try_for_each(|entry| event(output, entry))?;
+        }
+        Ok(())
+    })
+}
+
+/// Every account's messages.
+pub(super) fn histories(output: &Output, reports: &[Report], now: Millis) -> Result<(), CommandError> {
+    each(reports, output, |report| {
+        let page = Page { output, now };
+        page.heading(report)?;
+        page.messages(report)
+    })
+}
+
+/// One event of the high-value stream, as a row.
+pub(super) fn event(output: &Output, entry: &Entry) -> Result<(), CommandError> {
+    let (at, text) = match serde_json::from_str::<Event<'_>>(&entry.json) {
+        Ok(event) => (event.at(), in_words(output, &event)),
+        Err(error) => (written_at(entry.id), format!("unreadable: {}", output.text(&error.to_string()))),
+    };
+    let line = format!("  {}  {text}", utc(at));
+    match output.width() {
+        Some(columns) => output.line(fit(&line, columns)),
+        None => output.line(line),
+    }
+}
+
+fn each(reports: &[Report], output: &Output, page: impl Fn(&Report) -> Result<(), CommandError>) -> Result<(), CommandError> {
+    for (place, report) in reports.iter().enumerate() {
+        if place > 0 {
             output.line("")?;
         }
-        let heading = format!("account {} · fan {}", output.text(&report.account), output.text(&report.fan));
-        output.line(output.tone(Tone::Strong, &heading))?;
-        Page { output, now }.print(report, sections)?;
+        page(report)?;
     }
     Ok(())
+}
+
+fn in_words(output: &Output, event: &Event<'_>) -> String {
+    let message = event.message.as_ref();
+    let paid = event.money.map(|paid| money(paid.minor));
+    let price = message.and_then(|message| message.price).filter(|&price| price > 0).map(|price| format!("price {}", money(price)));
+    let text = message.and_then(|message| message.text.as_ref()).map(|text| output.text(text.raw()).into_owned());
+    let said: Vec<String> = [paid, price, text].into_iter().flatten().collect();
+    format!("{:<22} {}", event.kind.name(), said.join("  ")).trim_end().to_owned()
 }
 
 struct Page<'a> {
@@ -29,204 +85,278 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
-    fn print(&self, report: &FanReport, sections: Sections) -> Result<(), CommandError> {
-        if sections.snapshot {
-            self.heading(report, "snapshot")?;
-            if let Some(view) = &report.snapshot {
-                self.snapshot(&view.snapshot, report.gap.as_ref())?;
-            }
-        }
-        if sections.summary {
-            self.heading(report, "summary")?;
-            if let Some(found) = &report.summary {
-                let summary = &found.summary;
-                self.profile(&summary.fan, &summary.tier, &summary.high_value)?;
-                self.field("messages", &format!("{} from the fan, {} from the account", summary.messages_in, summary.messages_out))?;
-                self.field("waiting", &self.waiting(summary.awaiting_reply_since))?;
-                self.money(&summary.spend, summary.subscription.as_ref(), summary.last_ppv.as_ref())?;
-                self.field("seen", &format!("first {}, last {}", self.when(summary.first_seen_at), self.when(summary.last_seen_at)))?;
-            }
-        }
-        if sections.messages {
-            self.heading(report, "messages")?;
-            for message in &report.messages {
-                let mut facts = Vec::new();
-                facts.extend(message.price.filter(|&price| price != 0).map(|price| format!("[price {}]", money(price))));
-                facts.extend(message.money.map(|amount| format!("[{}{}]", if message.is_tip { "tip " } else { "" }, money(amount.minor))));
-                facts.extend((!message.media.is_empty()).then(|| format!("[{} media]", message.media.len())));
-                facts.extend(message.is_bulk.then(|| "[bulk]".to_owned()));
-                facts.extend(message.deleted_at.map(|_| "[deleted]".to_owned()));
-                facts.extend(message.text.as_ref().map(|text| self.output.text(text.raw()).into_owned()));
-                self.dated(message.sent_at, arrow(message.direction), &facts.join(" "))?;
-            }
-        }
-        if sections.events {
-            self.heading(report, "events")?;
-            for entry in &report.events {
-                match serde_json::from_str::<Event<'_>>(&entry.json) {
-                    Ok(event) => {
-                        let mut facts = vec![event.kind.name().to_owned()];
-                        facts.extend(event.money.map(|amount| money(amount.minor)));
-                        let text = event.message.as_ref().and_then(|message| message.text.as_ref());
-                        facts.extend(text.map(|text| self.output.text(text.raw()).into_owned()));
-                        self.dated(event.at(), arrow(event.direction), &facts.join(" "))?;
-                    }
-                    Err(error) => {
-                        let text = format!("{}: not an event that this version reads: {error}", entry.id);
-                        self.output.line(format!("  {}", self.output.text(&text)))?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The section's name, where it comes from, its version and its age.
-    fn heading(&self, report: &FanReport, name: &str) -> Result<(), CommandError> {
-        let Some(source) = report.source(name) else { return Ok(()) };
-        let mut parts = vec![self.output.tone(Tone::Strong, &format!("{name:<9}")), source.store.to_owned()];
-        parts.extend(source.rev.map(|rev| format!("rev {rev}")));
-        parts.extend(source.age_ms.map(ago));
-        match source.state {
-            State::Ok => {}
-            State::Absent => parts.push(self.output.tone(Tone::Faint, "absent")),
-            State::Unreachable => parts.push(self.output.tone(Tone::Bad, "unreachable")),
-        }
-        parts.extend(source.detail.as_ref().map(|detail| self.output.text(detail).into_owned()));
-        self.output.line("")?;
-        self.output.line(parts.join("  "))
-    }
-
-    fn snapshot(&self, snapshot: &ConversationSnapshot, gap: Option<&GapView>) -> Result<(), CommandError> {
-        self.profile(&snapshot.fan, &snapshot.tier, &snapshot.high_value)?;
-        self.field("waiting", &self.waiting(snapshot.awaiting_reply_since))?;
-        self.field("unread", &format!("{}{}", snapshot.unread, if snapshot.unread_more { " or more" } else { "" }))?;
-        if let Some(last) = &snapshot.last_message {
-            let text = format!("{} {} {}", ago(self.now.since(last.at)), arrow(last.direction), self.output.text(last.preview.raw()));
-            self.cut_field("last", &text)?;
-        }
-        self.money(&snapshot.spend, snapshot.subscription.as_ref(), snapshot.last_ppv.as_ref())?;
-        let is_typing = snapshot.typing_until.is_some_and(|until| until > self.now);
-        let presence = match snapshot.presence {
-            Some(seen) if self.now.since(seen.as_of) <= PRESENCE_MAX_MS => format!("online {}", ago(self.now.since(seen.as_of))),
-            Some(seen) => format!("unknown, last seen online {}", ago(self.now.since(seen.as_of))),
-            None => "unknown".to_owned(),
+    fn heading(&self, report: &Report) -> Result<(), CommandError> {
+        let fan = report.snapshot.as_ref().map(|snapshot| &snapshot.fan).or(report.summary.as_ref().map(|summary| &summary.fan));
+        let name = fan.and_then(|fan| [&fan.display_name, &fan.name, &fan.username].into_iter().flatten().next());
+        let ids = format!("fan {}  account {}", self.output.text(&report.fan_id), self.output.text(&report.account_id));
+        let whole = match name {
+            Some(name) => format!("{}  {ids}", self.output.text(name.raw())),
+            None => ids,
         };
-        self.field("presence", &format!("{presence}{}", if is_typing { ", typing" } else { "" }))?;
+        let lines = wrap(&whole, self.output.width().unwrap_or(usize::MAX));
+        lines.into_iter().try_for_each(|line| self.output.line(self.output.tone(Tone::Strong, &line)))
+    }
+
+    /// The line over a section: source, revision, age, or why there is nothing. Whether there is something.
+    fn section(&self, report: &Report, section: Section) -> Result<bool, CommandError> {
+        let Some(source) = report.source(section) else { return Ok(false) };
+        let mut said = format!("{:<10}{:<11}", section.name(), source.store.name());
+        let age = source.age_ms.map(ago).unwrap_or_default();
+        let (rest, tone) = match (source.state, source.rev) {
+            (State::Ok, Some(rev)) => (format!("rev {rev}  {age}"), None),
+            (State::Ok, None) => (format!("{}  newest {age}", self.count(report, section)), None),
+            (State::Absent, _) => ("absent".to_owned(), Some(Tone::Faint)),
+            (State::Unreachable, _) => ("unreachable".to_owned(), Some(Tone::Bad)),
+            (State::Unreadable, _) => ("unreadable".to_owned(), Some(Tone::Bad)),
+        };
+        said.push_str(&rest);
+        let painted = tone.map_or_else(|| self.output.tone(Tone::Strong, &said), |tone| self.output.tone(tone, &said));
+        self.output.line("")?;
+        self.output.line(painted)?;
+        if let Some(detail) = &source.detail {
+            self.wrapped("  ", 2, &self.output.text(detail), None)?;
+        }
+        Ok(source.state == State::Ok)
+    }
+
+    fn count(&self, report: &Report, section: Section) -> String {
+        match section {
+            Section::Messages if report.has_older_messages => format!("{}, older ones are stored too", report.messages.len()),
+            Section::Messages => report.messages.len().to_string(),
+            _ => report.events.len().to_string(),
+        }
+    }
+
+    fn snapshot(&self, report: &Report) -> Result<(), CommandError> {
+        if !self.section(report, Section::Snapshot)? {
+            return Ok(());
+        }
+        let Some(snapshot) = &report.snapshot else { return Ok(()) };
         if snapshot.stale == Some(true) {
-            let text = gap.map_or_else(
-                || "frames may have been missed since".to_owned(),
-                |gap| {
-                    let reason = gap.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-                    let from = gap.from.map_or_else(|| "an unknown time".to_owned(), |from| from.to_string());
-                    format!("frames may have been missed from {from} to {}{reason}", gap.to)
-                },
-            );
-            self.field("stale", &self.output.tone(Tone::Warning, &self.output.text(&text)))?;
+            self.pair("stale", &self.gap(report.gap.as_ref()), Some(Tone::Bad))?;
+        }
+        self.profile(&snapshot.fan)?;
+        self.value(&snapshot.tier, &snapshot.high_value)?;
+        self.waiting(snapshot.awaiting_reply_since)?;
+        let more = if snapshot.unread_more { " or more" } else { "" };
+        self.pair("unread", &format!("{}{more}", snapshot.unread), (snapshot.unread > 0).then_some(Tone::Warning))?;
+        if let Some(last) = &snapshot.last_message {
+            let preview = self.output.text(last.preview.raw());
+            self.pair("last message", &format!("{}, {}: {preview}", direction(last.direction), self.ago(last.at)), None)?;
+        }
+        self.last_written(snapshot)?;
+        self.ppv(snapshot.last_ppv.as_ref())?;
+        self.spend(&snapshot.spend.observed, snapshot.spend.reported.as_ref())?;
+        self.subscription(snapshot.subscription.as_ref())?;
+        self.presence(snapshot)?;
+        self.times(snapshot.first_seen_at, None)
+    }
+
+    fn summary(&self, report: &Report) -> Result<(), CommandError> {
+        if !self.section(report, Section::Summary)? {
+            return Ok(());
+        }
+        let Some(summary): Option<&FanSummary> = report.summary.as_ref() else { return Ok(()) };
+        self.profile(&summary.fan)?;
+        self.value(&summary.tier, &summary.high_value)?;
+        self.waiting(summary.awaiting_reply_since)?;
+        let counted = format!("{} in, {} out", number(summary.messages_in), number(summary.messages_out));
+        self.pair("messages", &counted, None)?;
+        self.ppv(summary.last_ppv.as_ref())?;
+        self.spend(&summary.spend.observed, summary.spend.reported.as_ref())?;
+        self.subscription(summary.subscription.as_ref())?;
+        self.times(summary.first_seen_at, summary.last_seen_at)?;
+        self.pair("kept until", &utc(summary.expire_at), None)
+    }
+
+    fn messages(&self, report: &Report) -> Result<(), CommandError> {
+        if !self.section(report, Section::Messages)? {
+            return Ok(());
+        }
+        for message in &report.messages {
+            let before = format!("  {}  {:<5}", utc(message.sent_at), direction(message.direction));
+            let tone = message.deleted_at.map(|_| Tone::Faint);
+            self.wrapped(&before, STAMP, &self.message(message), tone)?;
         }
         Ok(())
     }
 
-    fn profile(&self, fan: &FanView, tier: &str, high_value: &HighValue) -> Result<(), CommandError> {
-        let text = |text: &crate::schema::text::OwnedText| self.output.text(text.raw()).into_owned();
-        let mut names: Vec<String> = [&fan.display_name, &fan.name].into_iter().flatten().map(text).collect();
-        names.dedup();
-        names.extend(fan.username.as_ref().map(|username| format!("@{}", text(username))));
-        self.field("name", &if names.is_empty() { "unknown".to_owned() } else { names.join(" · ") })?;
-        let value = if high_value.is { format!(", high-value: {}", self.output.text(&high_value.why.join(", "))) } else { String::new() };
-        let tier = format!("{}{value}", self.output.text(tier));
-        self.field("tier", &if high_value.is { self.output.tone(Tone::Good, &tier) } else { tier })?;
+    fn message(&self, message: &MessageDocument) -> String {
+        let mut about = Vec::new();
+        about.extend(message.deleted_at.map(|at| format!("deleted {}", self.ago(at))));
+        about.extend(message.money.map(|paid| format!("{} {}", if message.is_tip { "tip" } else { "paid" }, money(paid.minor))));
+        about.extend(message.price.map(|price| format!("price {}", money(price))));
+        about.extend(match message.media.len() {
+            0 => None,
+            media => Some(format!("{media} media")),
+        });
+        about.extend(message.is_bulk.then(|| "bulk".to_owned()));
+        let text = message.text.as_ref().map(|text| self.output.text(text.raw())).unwrap_or_default();
+        if about.is_empty() { text.into_owned() } else { format!("[{}] {text}", about.join(", ")) }
+    }
+
+    fn profile(&self, fan: &FanView) -> Result<(), CommandError> {
+        let safe = |text: &Option<OwnedText>| text.as_ref().map(|text| self.output.text(text.raw()).into_owned());
+        let username = safe(&fan.username).map(|name| format!("@{name}"));
+        let given = safe(&fan.display_name).map(|name| format!("called {name}"));
+        let names: Vec<String> = [safe(&fan.name), username, given].into_iter().flatten().collect();
+        if !names.is_empty() {
+            self.pair("name", &names.join(", "), None)?;
+        }
+        if let Some(notice) = safe(&fan.notice) {
+            self.pair("notice", &notice, None)?;
+        }
         if !fan.lists.is_empty() {
-            self.field("lists", &fan.lists.iter().map(text).collect::<Vec<_>>().join(", "))?;
-        }
-        fan.notice.as_ref().map_or(Ok(()), |notice| self.field("notice", &text(notice)))
-    }
-
-    fn money(&self, spend: &Spend, subscription: Option<&Subscription>, ppv: Option<&LastPpv>) -> Result<(), CommandError> {
-        let seen = &spend.observed;
-        let parts = [seen.messages, seen.tips, seen.subscriptions, seen.posts, seen.streams];
-        self.field("observed", &format!("{}{}", money(seen.total), categories(parts.map(Some))))?;
-        if seen.payments > 0 {
-            let text = format!("{} observed, largest {}, last {}", seen.payments, money(seen.largest), self.when(seen.last_at));
-            self.field("payments", &text)?;
-        }
-        if let Some(said) = &spend.reported {
-            let parts = [said.messages, said.tips, said.subscriptions, said.posts, said.streams];
-            let total = said.total.map_or_else(|| "no total".to_owned(), money);
-            self.field("reported", &format!("{total}{}, as of {}", categories(parts), ago(self.now.since(said.as_of))))?;
-        }
-        if let Some(subscription) = subscription {
-            self.field("subscribed", &self.subscription(subscription))?;
-        }
-        if let Some(ppv) = ppv {
-            let state = match ppv.state {
-                PpvState::Sent => "sent, not bought",
-                PpvState::Unlocked => "bought",
-            };
-            let price = ppv.price.map_or_else(|| "price unknown".to_owned(), money);
-            let text = format!("{price}, {state} {} (message {})", ago(self.now.since(ppv.at)), self.output.text(ppv.message_id.raw()));
-            self.field("last PPV", &text)?;
+            let lists: Vec<_> = fan.lists.iter().map(|list| self.output.text(list.raw())).collect();
+            self.pair("lists", &lists.join(", "), None)?;
         }
         Ok(())
     }
 
-    fn subscription(&self, subscription: &Subscription) -> String {
-        let mut parts = vec![match subscription.state {
-            Some(SubscriptionState::Active) => "active".to_owned(),
-            Some(SubscriptionState::Expired) => "expired".to_owned(),
-            None => "unknown".to_owned(),
-        }];
-        parts.extend(subscription.expires_at.map(|at| format!("until {at} ({})", ago(self.now.since(at)))));
-        parts.extend(subscription.auto_renew.map(|renews| if renews { "renews" } else { "does not renew" }.to_owned()));
-        parts.extend((subscription.we_follow == Some(true)).then(|| "the account follows".to_owned()));
-        parts.join(", ")
+    fn value(&self, tier: &str, high_value: &HighValue) -> Result<(), CommandError> {
+        let tier = self.output.text(tier);
+        if !high_value.is {
+            return self.pair("tier", &format!("{tier}, not high-value"), None);
+        }
+        let why: Vec<String> = high_value.why.iter().map(|why| self.output.text(&criterion(why)).into_owned()).collect();
+        self.pair("tier", &format!("{tier}, high-value: {}", why.join(", ")), Some(Tone::Strong))
     }
 
-    fn waiting(&self, since: Option<Millis>) -> String {
+    fn waiting(&self, since: Option<Millis>) -> Result<(), CommandError> {
         match since {
-            None => "nobody waits".to_owned(),
+            None => self.pair("waiting", "no", None),
             Some(since) => {
-                let length = short(self.now.since(since).max(0).unsigned_abs());
-                self.output.tone(Tone::Warning, &format!("{length}, since {since}"))
+                let length = short(u64::try_from(self.now.since(since)).unwrap_or(0));
+                self.pair("waiting", &format!("{length}, since {}", utc(since)), Some(Tone::Warning))
             }
         }
     }
 
-    fn when(&self, at: Option<Millis>) -> String {
-        at.map_or_else(|| "unknown".to_owned(), |at| ago(self.now.since(at)))
+    fn last_written(&self, snapshot: &ConversationSnapshot) -> Result<(), CommandError> {
+        let inbound = snapshot.last_inbound_at.map(|at| format!("fan {}", self.ago(at)));
+        let outbound = snapshot.last_outbound_at.map(|at| format!("account {}", self.ago(at)));
+        let both: Vec<String> = [inbound, outbound].into_iter().flatten().collect();
+        if both.is_empty() { Ok(()) } else { self.pair("last wrote", &both.join(", "), None) }
     }
 
-    fn field(&self, name: &str, value: &str) -> Result<(), CommandError> {
-        self.output.line(format!("  {}  {value}", self.output.tone(Tone::Faint, &format!("{name:<10}"))))
+    fn ppv(&self, ppv: Option<&LastPpv>) -> Result<(), CommandError> {
+        let Some(ppv) = ppv else { return Ok(()) };
+        let price = ppv.price.map_or_else(|| "price unknown".to_owned(), money);
+        let state = match ppv.state {
+            PpvState::Sent => "sent, not unlocked",
+            PpvState::Unlocked => "unlocked",
+        };
+        let id = self.output.text(ppv.message_id.raw());
+        self.pair("last ppv", &format!("{price}, {state}, {} (message {id})", self.ago(ppv.at)), None)
     }
 
-    /// A field that is one line of the terminal, however long its text.
-    fn cut_field(&self, name: &str, value: &str) -> Result<(), CommandError> {
-        match self.output.width() {
-            Some(width) => self.field(name, &fit(value, width.saturating_sub(14))),
-            None => self.field(name, value),
+    fn spend(&self, observed: &SpendTotals, reported: Option<&ReportedSpend>) -> Result<(), CommandError> {
+        let seen = if observed.payments == 0 {
+            "no payment".to_owned()
+        } else {
+            let categories = [observed.tips, observed.messages, observed.posts, observed.streams, observed.subscriptions].map(Some);
+            let plural = if observed.payments == 1 { "" } else { "s" };
+            let last = observed.last_at.map(|at| format!(", last {}", self.ago(at))).unwrap_or_default();
+            let (total, largest) = (money(observed.total), money(observed.largest));
+            let payments = number(observed.payments);
+            format!("{total} in {payments} payment{plural}{}; largest {largest}{last}", by_category(categories))
+        };
+        self.pair("spend seen", &seen, None)?;
+        let Some(reported) = reported else { return Ok(()) };
+        let total = reported.total.map_or_else(|| "total unknown".to_owned(), money);
+        let basis = match reported.basis {
+            Basis::Gross => "gross",
+            Basis::Net => "net",
+            Basis::Unknown => "gross or net",
+        };
+        let categories = [reported.tips, reported.messages, reported.posts, reported.streams, reported.subscriptions];
+        let said = format!("{total} {basis}, {}{}", self.ago(reported.as_of), by_category(categories));
+        self.pair("spend reported", &said, None)
+    }
+
+    fn subscription(&self, subscription: Option<&Subscription>) -> Result<(), CommandError> {
+        let Some(subscription) = subscription else { return Ok(()) };
+        let mut said = Vec::new();
+        said.extend(subscription.state.map(|state| match state {
+            SubscriptionState::Active => "active".to_owned(),
+            SubscriptionState::Expired => "expired".to_owned(),
+        }));
+        said.extend(subscription.expires_at.map(|at| format!("ends {} ({})", utc(at), self.ago(at))));
+        said.extend(subscription.auto_renew.map(|renews| if renews { "renews" } else { "does not renew" }.to_owned()));
+        said.extend(subscription.is_fan.map(|is| if is { "a fan" } else { "no fan" }.to_owned()));
+        said.extend(subscription.we_follow.filter(|&follows| follows).map(|_| "followed by the account".to_owned()));
+        if said.is_empty() { Ok(()) } else { self.pair("subscription", &said.join(", "), None) }
+    }
+
+    fn presence(&self, snapshot: &ConversationSnapshot) -> Result<(), CommandError> {
+        if snapshot.typing_until.is_some_and(|until| until > self.now) {
+            self.pair("typing", "now", Some(Tone::Good))?;
+        }
+        match snapshot.presence {
+            Some(seen) if self.now.since(seen.as_of) <= ONLINE_MS => {
+                self.pair("presence", &format!("online {}", self.ago(seen.as_of)), Some(Tone::Good))
+            }
+            Some(seen) => self.pair("presence", &format!("unknown, last online {}", self.ago(seen.as_of)), None),
+            None => self.pair("presence", "unknown", None),
         }
     }
 
-    fn dated(&self, at: Millis, arrow: &str, text: &str) -> Result<(), CommandError> {
-        let time = at.to_string();
-        let time = format!("{} {}", &time[..10], &time[11..19]);
-        let text = self.output.width().map_or(text.into(), |width| fit(text, width.saturating_sub(25)));
-        self.output.line(format!("  {}  {arrow} {text}", self.output.tone(Tone::Faint, &time)))
+    fn times(&self, first: Option<Millis>, last: Option<Millis>) -> Result<(), CommandError> {
+        let first = first.map(|at| format!("first {}", utc(at)));
+        let last = last.map(|at| format!("last {}", self.ago(at)));
+        let both: Vec<String> = [first, last].into_iter().flatten().collect();
+        if both.is_empty() { Ok(()) } else { self.pair("seen", &both.join(", "), None) }
+    }
+
+    fn gap(&self, gap: Option<&GapView>) -> String {
+        let Some(gap) = gap else { return "frames may be missing since its last event".to_owned() };
+        let from = gap.from.map_or_else(|| "an unknown time".to_owned(), utc);
+        let reason = gap.reason.as_ref().map(|reason| format!(" ({})", self.output.text(reason))).unwrap_or_default();
+        format!("frames may be missing from {from} to {}{reason}", utc(gap.to))
+    }
+
+    fn ago(&self, at: Millis) -> String {
+        ago(self.now.since(at))
+    }
+
+    /// A label and a value that is safe already.
+    fn pair(&self, label: &str, value: &str, tone: Option<Tone>) -> Result<(), CommandError> {
+        self.wrapped(&format!("  {label:<width$}", width = LABEL - 2), LABEL, value, tone)
+    }
+
+    /// A text behind `before`, which takes `indent` columns; what does not fit goes on below the text.
+    fn wrapped(&self, before: &str, indent: usize, text: &str, tone: Option<Tone>) -> Result<(), CommandError> {
+        let columns = self.output.width().map_or(usize::MAX, |columns| columns.saturating_sub(indent).max(TEXT_MIN));
+        let mut before = self.output.tone(Tone::Faint, before);
+        for line in wrap(text, columns) {
+            let line = tone.map_or_else(|| line.clone(), |tone| self.output.tone(tone, &line));
+            self.output.line(format!("{before}{line}").trim_end())?;
+            before = " ".repeat(indent);
+        }
+        Ok(())
     }
 }
 
-/// What is not zero, by category.
-fn categories(parts: [Option<i64>; 5]) -> String {
-    let named = ["messages", "tips", "subscriptions", "posts", "streams"].into_iter().zip(parts);
-    let said: Vec<String> = named.filter_map(|(name, part)| Some(format!("{name} {}", money(part.filter(|&part| part != 0)?)))).collect();
-    if said.is_empty() { String::new() } else { format!(" ({})", said.join(", ")) }
+const fn direction(direction: Direction) -> &'static str {
+    match direction {
+        Direction::In => "in",
+        Direction::Out => "out",
+        Direction::System => "-",
+    }
 }
 
-const fn arrow(direction: Direction) -> &'static str {
-    match direction {
-        Direction::In => "←",
-        Direction::Out => "→",
-        Direction::System => "·",
+/// `: tips $1.00, messages $2.00`, of those that are known and not zero.
+fn by_category(minor: [Option<i64>; 5]) -> String {
+    let named = ["tips", "messages", "posts", "streams", "subscriptions"].into_iter().zip(minor);
+    let known: Vec<String> =
+        named.filter_map(|(name, minor)| Some(format!("{name} {}", money(minor.filter(|&minor| minor != 0)?)))).collect();
+    if known.is_empty() { String::new() } else { format!(": {}", known.join(", ")) }
+}
+
+/// `spend >= 50000`, as it is stored, in money.
+fn criterion(why: &str) -> String {
+    match why.split_once(" >= ") {
+        Some((what, minor)) => minor.parse().map_or_else(|_| why.to_owned(), |minor| format!("{what} >= {}", money(minor))),
+        None => why.to_owned(),
     }
 }

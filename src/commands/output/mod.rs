@@ -12,18 +12,24 @@ mod units;
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 pub use color::{ColorChoice, Tone};
 pub use progress::Progress;
 pub use table::Table;
 pub use text::{fit, json_safe, term_safe, width};
-pub use units::{ago, duration, money, number, short};
+pub use units::{ago, duration, money, number, short, utc};
 
 use super::exit::{CommandError, Exit};
 use crate::config::Environment;
+
+/// How often it is looked whether the reader of stdout is gone.
+const READER_EVERY: Duration = Duration::from_millis(250);
 
 /// Where the commands print. Shared by reference; lines of different tasks do not mix.
 pub struct Output {
@@ -40,8 +46,10 @@ impl Output {
     #[must_use]
     pub fn new(choice: ColorChoice, environment: &Environment, escapes_allowed: bool) -> Self {
         let (stdout, stderr) = (io::stdout(), io::stderr());
+        let of_terminal = || stdout.is_terminal().then(crossterm::terminal::size)?.ok().map(|(columns, _)| usize::from(columns));
+        let asked = || environment.get("COLUMNS")?.parse().ok().filter(|columns| *columns > 0);
         Self {
-            width: stdout.is_terminal().then(crossterm::terminal::size).and_then(|size| Some(usize::from(size.ok()?.0))),
+            width: of_terminal().or_else(asked),
             stdout_colored: choice.decide(environment, stdout.is_terminal()),
             stderr_colored: choice.decide(environment, stderr.is_terminal()),
             has_bars: stderr.is_terminal() && color::is_lively(environment),
@@ -66,6 +74,14 @@ impl Output {
     pub fn json_line<T: Serialize>(&self, value: &T) -> Result<(), CommandError> {
         let json = serde_json::to_string(value).map_err(|error| CommandError::of(Exit::BadData, &error))?;
         self.line(json_safe(&json))
+    }
+
+    /// Writes one line of JSON as it is stored; safe like the rest, unless `--allow-escape-sequences` wants it as it came.
+    ///
+    /// # Errors
+    /// As [`Self::line`].
+    pub fn stored(&self, json: &str) -> Result<(), CommandError> {
+        if self.escapes_allowed { self.line(json) } else { self.line(json_safe(json)) }
     }
 
     /// Writes a value as indented JSON in which nothing can disturb a terminal.
@@ -107,6 +123,15 @@ impl Output {
         self.stdout().flush().map_err(|error| stdout_error(&error))
     }
 
+    /// Waits until the reader of stdout has closed it, as `head` does after its lines; for ever where stdout is a file or a terminal.
+    /// So a command that follows something ends with its reader, and not only when it has something to write again.
+    pub async fn reader_gone(&self) {
+        // Tokio has no sound way to watch a descriptor that somebody else owns, so it is asked now and then.
+        while !is_closed(&io::stdout()) {
+            tokio::time::sleep(READER_EVERY).await;
+        }
+    }
+
     /// Says something on stderr: what is being done, what to do next. Foreign text in it has to be safe already.
     pub fn note(&self, note: impl Display) {
         // Nobody listens: no reason to stop.
@@ -131,7 +156,7 @@ impl Output {
         paint(self.stderr_colored, tone, text)
     }
 
-    /// Columns of the terminal behind stdout, if there is one.
+    /// Columns to fit into: those of the terminal behind stdout, or else what COLUMNS says; `None` for lines as long as they are.
     #[must_use]
     pub const fn width(&self) -> Option<usize> {
         self.width
@@ -146,6 +171,13 @@ impl Output {
     fn stdout(&self) -> MutexGuard<'_, BufWriter<Box<dyn Write + Send>>> {
         self.stdout.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the other end of a pipe or a socket is closed.
+fn is_closed(stream: &impl AsFd) -> bool {
+    // Nothing is asked for: errors are reported anyway.
+    let mut watched = [PollFd::new(stream, PollFlags::empty())];
+    matches!(poll(&mut watched, Some(&Timespec::default())), Ok(1)) && watched[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 fn paint(is_colored: bool, tone: Tone, text: &str) -> String {
@@ -180,6 +212,14 @@ mod tests {
     fn output(stdout: Box<dyn Write + Send>) -> Output {
         let environment = Environment::default();
         Output { stdout: Mutex::new(BufWriter::new(stdout)), ..Output::new(ColorChoice::Never, &environment, false) }
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_is_noticed() {
+        let (reader, writer) = io::pipe().unwrap();
+        assert!(!is_closed(&writer) && !is_closed(&tempfile::tempfile().unwrap()));
+        drop(reader);
+        assert!(is_closed(&writer));
     }
 
     #[test]

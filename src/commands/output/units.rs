@@ -2,6 +2,16 @@
 
 use std::time::Duration;
 
+use crate::schema::time::Millis;
+
+/// A point in time to the second, in UTC: `2026-07-23 12:00:01`.
+#[must_use]
+pub fn utc(at: Millis) -> String {
+    let mut text = at.to_string();
+    text.truncate("0000-00-00T00:00:00".len());
+    text.replace('T', " ")
+}
+
 /// Cents as dollars: `$1,234.05`, `-$0.50`.
 #[must_use]
 pub fn money(minor: i64) -> String {
@@ -69,6 +79,12 @@ pub fn duration(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_in_utc() {
+        assert_eq!(utc(Millis(1_784_808_000_999)), "2026-07-23 12:00:00");
+        assert_eq!(utc(Millis(i64::MIN)).len(), 19);
+    }
 
     #[test]
     fn money_is_exact() {

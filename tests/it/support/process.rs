@@ -30,6 +30,11 @@ pub(crate) struct Output {
 impl Process {
     /// Starts `convpipe ARGS…` in `dir`, without any `CONVPIPE_…` variable of the test's own environment.
     pub(crate) fn start<A: AsRef<OsStr>>(dir: &Path, args: &[A]) -> Self {
+        Self::start_with(dir, args, &[])
+    }
+
+    /// The same with variables of its own.
+    pub(crate) fn start_with<A: AsRef<OsStr>>(dir: &Path, args: &[A], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_convpipe"));
         #[expect(clippy::disallowed_methods, reason = "the test's own environment, to keep it from the program")]
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CONVPIPE_")) {
@@ -37,6 +42,8 @@ impl Process {
         }
         let mut child = command
             .args(args)
+            .env_remove("COLUMNS")
+            .envs(variables.iter().copied())
             .current_dir(dir)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
