@@ -88,6 +88,40 @@ pub(super) async fn what_is_nacked_comes_again_after_its_delay(open: Open) {
     assert_eq!((counters.in_flight(), counters.lost_to_retention(), counters.corrupt()), (0, 0, 0));
 }
 
+pub(super) async fn what_was_published_since_a_time_comes_again(open: Open) {
+    let fresh = open(Limits::default());
+    let publisher = fresh.bus.publisher("t").unwrap();
+    let mut subscriber = fresh.bus.subscriber("t", "s").await.unwrap();
+    let mut other = fresh.bus.subscriber("t", "other").await.unwrap();
+    publisher.publish(messages(0..10)).await.unwrap();
+    let before = take(&mut subscriber, 10).await;
+    // Publishing times are whole milliseconds.
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    publisher.publish(messages(10..20)).await.unwrap();
+    let after = take(&mut subscriber, 10).await;
+    let since = after[0].published_at;
+    assert!(before[9].published_at < since);
+    ack(&subscriber, &before[..5]);
+    ack(&subscriber, &after[..5]);
+    fresh.bus.rewind("t", "s", since).await.unwrap();
+    let again = take(&mut subscriber, 10).await;
+    assert_eq!(numbers(&again), (10..20).collect::<Vec<_>>(), "acked or not");
+    ack(&subscriber, &before);
+    ack(&subscriber, &after);
+    ack(&subscriber, &again);
+    wait_for_backlog(&fresh.bus, "t", "s", 0).await;
+    let of_other = take(&mut other, 20).await;
+    ack(&other, &of_other);
+    wait_for_backlog(&fresh.bus, "t", "other", 0).await;
+
+    fresh.bus.rewind("t", "s", since.plus(3_600_000)).await.unwrap();
+    assert_eq!(fresh.bus.backlog("t", "s").await.unwrap().messages, 0, "nothing was published since");
+    fresh.bus.rewind("t", "s", before[0].published_at).await.unwrap();
+    assert_eq!(numbers(&take(&mut subscriber, 20).await), (0..20).collect::<Vec<_>>());
+    let absent = fresh.bus.rewind("t", "nobody", since).await.unwrap_err();
+    assert!(matches!(absent, BusError::NoSubscription { .. }), "{absent}");
+}
+
 pub(super) async fn a_subscription_goes_on_where_it_stopped(open: Open) {
     let fresh = open(Limits::default());
     let publisher = fresh.bus.publisher("t").unwrap();
@@ -286,6 +320,7 @@ macro_rules! contract {
             the_order_of_a_key_is_kept_with_publishes_side_by_side
             every_subscription_gets_everything
             what_is_nacked_comes_again_after_its_delay
+            what_was_published_since_a_time_comes_again
             a_subscription_goes_on_where_it_stopped
             closing_gives_back_what_is_unanswered_at_once
             subscribers_of_one_subscription_share_it

@@ -221,6 +221,45 @@ async fn only_where_the_process_may_have_died_an_event_is_set_aside() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_whole_evening_with_the_default_windows_survives_kills_at_any_moment() {
+    const KILLS: usize = 20;
+    let redis = RedisServer::start();
+    let envelopes = events(22_000);
+    let expected = undisturbed(&redis, &envelopes).await;
+    let place = place(&redis, "killed");
+    place.publish(envelopes).await;
+    let (bus, seed) = (place.bus(), fastrand::u64(..));
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut processes = vec![place.start(&["snapshot"])];
+    wait_until("a subscription", async || place.backlog(&bus).await.is_some()).await;
+    let all = place.backlog(&bus).await.unwrap();
+    let mut moments: Vec<u64> = (0..KILLS).map(|_| random.u64(1..all)).collect();
+    moments.sort_unstable_by(|a, b| b.cmp(a));
+    for left in moments {
+        place.wait_backlog(&bus, left).await;
+        processes.swap_remove(random.usize(..processes.len())).kill();
+        // One is alive, or two are.
+        while processes.len() < random.usize(1..=2) {
+            processes.push(place.start(&["snapshot"]));
+        }
+    }
+    place.wait_backlog(&bus, 0).await;
+    for process in processes {
+        ended(process, 0);
+    }
+    // What a dead process held comes after thousands that came later: that is more than the rings remember, so neither streams nor counts are told
+    // from repeats. The state is.
+    let told = |actual: &Actual| {
+        let mut actual = actual.clone();
+        let counts = |summary: &mut serde_json::Value| (summary["messages_in"], summary["messages_out"]) = (0.into(), 0.into());
+        actual.conversations.values_mut().filter_map(|read| read.summary.as_mut()).for_each(counts);
+        actual
+    };
+    eprintln!("seed {seed}");
+    assert_same(&told(&expected), &told(&place.read().await), false);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_that_cannot_end_says_what_is_left_and_exits_75() {
     let mut redis = RedisServer::start();
     let envelopes = events(200);

@@ -60,9 +60,10 @@ impl Place {
     }
 
     fn write_config(&self) -> PathBuf {
-        let file = self.dir().join("convpipe.yaml");
-        // JSON is YAML.
-        std::fs::write(&file, serde_json::to_vec(&self.config).unwrap()).unwrap();
+        let (file, new) = (self.dir().join("convpipe.yaml"), self.dir().join("new.yaml"));
+        // JSON is YAML. Replaced as a whole: a process that was started a moment ago may be reading it.
+        std::fs::write(&new, serde_json::to_vec(&self.config).unwrap()).unwrap();
+        std::fs::rename(&new, &file).unwrap();
         file
     }
 
@@ -278,7 +279,8 @@ fn recorded(frames: usize) -> Vec<Value> {
     use std::io::{BufRead as _, BufReader};
     let file = std::fs::File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/recordings/busy-evening.jsonl.gz")).unwrap();
     let lines = BufReader::new(flate2::read::MultiGzDecoder::new(file)).lines().take(frames);
-    lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
+    // One frame has a number that no JSON value holds. It is quarantined, and nothing here is about it.
+    lines.filter_map(|line| serde_json::from_str(&line.unwrap()).ok()).collect()
 }
 
 /// The event, with all of its times moved by so many milliseconds.
