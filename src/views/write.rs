@@ -64,7 +64,7 @@ pub struct Epoch {
 /// A stored state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// Its revision, from 1.
+    /// Its revision, above 0.
     pub rev: u64,
     /// The encoded state, as it was written.
     pub fold: Vec<u8>,

@@ -68,6 +68,10 @@ impl Target for DocumentsTarget {
         Ok(folding.finish()?.map(|(write, state)| (write, state, tally)))
     }
 
+    fn rev(write: &SummaryWrite) -> u64 {
+        write.rev
+    }
+
     async fn write(&self, writes: Vec<SummaryWrite>) -> Result<Vec<WriteOutcome>, LaneError> {
         Ok(self.documents.write(writes).await?)
     }

@@ -79,6 +79,9 @@ pub(super) trait Target: Send + Sync {
         now: Millis,
     ) -> Result<Folded<Self::Write>, MaterializeError>;
 
+    /// The `rev` after a write.
+    fn rev(write: &Self::Write) -> u64;
+
     /// Writes; an outcome for each.
     fn write(&self, writes: Vec<Self::Write>) -> impl Future<Output = Result<Vec<WriteOutcome>, LaneError>> + Send;
 
@@ -226,10 +229,9 @@ async fn fold<'g, 'b, T: Target>(
             slice.gone.push(group);
             continue;
         }
-        let rev = loaded.rev + 1;
         if let Some((write, state, tally)) = target.fold(batch, decoded, group, loaded, now)? {
+            slice.after.push(After { group, state, rev: T::rev(&write), tally });
             slice.writes.push(write);
-            slice.after.push(After { group, state, rev, tally });
         }
     }
     Ok(Some(slice))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::bus::Delivery;
 use crate::documents::Documents;
+use crate::runtime::clock;
 use crate::schema::state::{AccountState, ConversationState};
 use crate::schema::time::Millis;
 use crate::transform::fold;
@@ -133,7 +134,8 @@ impl Target for ViewsTarget {
     ) -> Result<Folded<ConversationWrite>, MaterializeError> {
         let policy = self.policies.of(group.account);
         let missing_in_redis = loaded.rev == 0 && loaded.state.is_some();
-        let mut folding = ConversationBatch::new(group.account, group.conversation, loaded.state, loaded.rev, policy, now);
+        let mut folding =
+            ConversationBatch::new(group.account, group.conversation, loaded.state, loaded.rev, policy, now).beginning_with(first_rev());
         for &item in &group.items {
             match item {
                 Item::Event(place) => {
@@ -152,6 +154,10 @@ impl Target for ViewsTarget {
         }
         let tally = folding.tally;
         Ok(folding.finish()?.map(|(write, state)| (write, state, tally)))
+    }
+
+    fn rev(write: &ConversationWrite) -> u64 {
+        write.rev
     }
 
     async fn write(&self, writes: Vec<ConversationWrite>) -> Result<Vec<WriteOutcome>, LaneError> {
@@ -178,7 +184,8 @@ impl Target for ViewsTarget {
             }
             let (mut writes, mut written) = (Vec::new(), Vec::new());
             for entry @ (account, places) in pending {
-                let mut folding = AccountBatch::new(account, self.accounts.remove(*account), self.policies.of(account), now);
+                let mut folding =
+                    AccountBatch::new(account, self.accounts.remove(*account), self.policies.of(account), now).beginning_with(first_rev());
                 for &place in places {
                     folding.apply(&decoded.events[place].1)?;
                 }
@@ -215,6 +222,12 @@ impl Target for ViewsTarget {
         }
         Ok(())
     }
+}
+
+/// The `rev` of what Redis does not have: greater than any that it had before it lost its data, as long as nothing is written more than a thousand
+/// times a second.
+fn first_rev() -> u64 {
+    u64::try_from(clock::now().0).unwrap_or(1).max(1)
 }
 
 fn decode_account(account: &str, bytes: &[u8]) -> AccountState {

@@ -17,6 +17,7 @@ pub struct AccountBatch<'p> {
     state: AccountState,
     before: AccountView,
     rev: u64,
+    first_rev: u64,
     policy: &'p CompiledPolicy,
     now: Millis,
     changed: bool,
@@ -31,7 +32,25 @@ impl<'p> AccountBatch<'p> {
     pub fn new(account: &str, stored: Option<(AccountState, u64)>, policy: &'p CompiledPolicy, now: Millis) -> Self {
         let (state, rev) = stored.unwrap_or_default();
         let before = view::account(&state);
-        Self { account: account.to_owned(), state, before, rev, policy, now, changed: false, priority: Vec::new(), tally: Tally::default() }
+        Self {
+            account: account.to_owned(),
+            state,
+            before,
+            rev,
+            first_rev: 1,
+            policy,
+            now,
+            changed: false,
+            priority: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// As [`super::ConversationBatch::beginning_with`].
+    #[must_use]
+    pub fn beginning_with(mut self, first_rev: u64) -> Self {
+        self.first_rev = first_rev;
+        self
     }
 
     /// Folds an event in.
@@ -74,7 +93,7 @@ impl<'p> AccountBatch<'p> {
         let write = AccountWrite {
             account: self.account,
             expected_rev: self.rev,
-            rev: self.rev + 1,
+            rev: if self.rev == 0 { self.first_rev } else { self.rev + 1 },
             fold: self.state.encode()?,
             fields,
             priority: self.priority,

@@ -18,6 +18,7 @@ use super::{ConversationWrite, MaterializeError, Tally};
 pub struct ConversationBatch<'p> {
     state: Box<ConversationState>,
     rev: u64,
+    first_rev: u64,
     policy: &'p CompiledPolicy,
     now: Millis,
     standing: Standing,
@@ -42,7 +43,15 @@ impl<'p> ConversationBatch<'p> {
         let state = state.unwrap_or_else(|| Box::new(new_conversation(account, conversation)));
         let standing = Standing::of(&state, policy);
         let (fan_events, priority) = (Vec::new(), Vec::new());
-        Self { state, rev, policy, now, standing, changed: false, fan_events, priority, tally: Tally::default() }
+        Self { state, rev, first_rev: 1, policy, now, standing, changed: false, fan_events, priority, tally: Tally::default() }
+    }
+
+    /// Has a conversation that the store does not have begin with this `rev`. For a store that may lose its data: there the numbers begin with one
+    /// that was not used before, so that a state remembered from then is never taken for the one that stands there.
+    #[must_use]
+    pub fn beginning_with(mut self, first_rev: u64) -> Self {
+        self.first_rev = first_rev;
+        self
     }
 
     /// Moves the clock, for a caller that folds a recording in its own time.
@@ -140,7 +149,7 @@ impl<'p> ConversationBatch<'p> {
             return Ok(None);
         }
         let policy = self.policy.policy();
-        let rev = self.rev + 1;
+        let rev = if self.rev == 0 { self.first_rev } else { self.rev + 1 };
         let snapshot = view::snapshot(&self.state, &self.standing, rev, self.now);
         let write = ConversationWrite {
             account: self.state.account.raw().to_owned(),
