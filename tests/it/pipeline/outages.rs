@@ -221,6 +221,7 @@ async fn only_where_the_process_may_have_died_an_event_is_set_aside() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stderr, reason = "seen only where the test fails")]
 async fn a_whole_evening_with_the_default_windows_survives_kills_at_any_moment() {
     const KILLS: usize = 20;
     let redis = RedisServer::start();
@@ -229,6 +230,7 @@ async fn a_whole_evening_with_the_default_windows_survives_kills_at_any_moment()
     let place = place(&redis, "killed");
     place.publish(envelopes).await;
     let (bus, seed) = (place.bus(), fastrand::u64(..));
+    eprintln!("the moments come from the seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let mut processes = vec![place.start(&["snapshot"])];
     wait_until("a subscription", async || place.backlog(&bus).await.is_some()).await;
@@ -245,6 +247,8 @@ async fn a_whole_evening_with_the_default_windows_survives_kills_at_any_moment()
     }
     place.wait_backlog(&bus, 0).await;
     for process in processes {
+        // Before that it does not listen to signals yet.
+        process.wait_stderr("\"consuming\"", LIMIT);
         ended(process, 0);
     }
     // What a dead process held comes after thousands that came later: that is more than the rings remember, so neither streams nor counts are told
@@ -255,7 +259,6 @@ async fn a_whole_evening_with_the_default_windows_survives_kills_at_any_moment()
         actual.conversations.values_mut().filter_map(|read| read.summary.as_mut()).for_each(counts);
         actual
     };
-    eprintln!("seed {seed}");
     assert_same(&told(&expected), &told(&place.read().await), false);
 }
 
