@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use convpipe::config::IngestConfig;
-use convpipe::daemons::ingest::{self, Change, Counters, Counts, FrameAt, Ingest, IngestError, Intake, Publish};
+use convpipe::daemons::ingest::{self, Change, Counters, Counts, Ingest, IngestError, Intake, Publish};
 use convpipe::runtime::shutdown::Shutdown;
 use convpipe::schema::artifact::{Artifact, ArtifactStatus};
 use convpipe::schema::envelope::Envelope;
 use convpipe::schema::event::{Event, EventKind};
+use convpipe::transform::normalize::FrameContext;
 use convpipe::ws::serve::{self, Player};
 use convpipe::ws::session::Heard;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -84,7 +85,7 @@ fn say(envelope: &Envelope) -> String {
 }
 
 /// A normalizer for frames that are a number: a message, or where it is negative a fan who types.
-fn translate(frame: &[u8], at: &FrameAt<'_>, intake: &mut Intake) {
+fn translate(frame: &[u8], at: &FrameContext<'_>, intake: &mut Intake) {
     let text = String::from_utf8_lossy(frame);
     for (prefix, heard) in [(r#"{"connected""#, Heard::Connected), (r#"{"online""#, Heard::Online), (r#"{"error""#, Heard::error(&text))] {
         if text.starts_with(prefix) {
@@ -95,7 +96,7 @@ fn translate(frame: &[u8], at: &FrameAt<'_>, intake: &mut Intake) {
     match text.trim().parse::<i64>() {
         Ok(number) => {
             let kind = if number < 0 { EventKind::TypingStarted } else { EventKind::MessageReceived };
-            let mut event = Event::of_account(kind, format!("m{number}"), at.account, at.connection, at.received_at);
+            let mut event = Event::of_account(kind, format!("m{number}"), at.account_id, at.connection, at.received_at);
             event.message = Some(convpipe::schema::event::Message { id: Some(number.to_string().into()), ..Default::default() });
             intake.event(&event);
         }

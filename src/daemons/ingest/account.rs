@@ -17,12 +17,13 @@ use tokio::time::{Instant, sleep_until};
 use super::OnLive;
 use super::buffer::Buffer;
 use super::counters::Counters;
-use super::intake::{FrameAt, Intake, Translate};
+use super::intake::{Intake, Translate};
 use crate::runtime::clock::{self, Clock, Moment};
 use crate::runtime::shutdown::Shutdown;
 use crate::schema::artifact::Artifact;
 use crate::schema::event::{Event, EventKind, Link};
 use crate::schema::ids::connection_id;
+use crate::transform::normalize::FrameContext;
 use crate::ws::session::{Action, CLOSE_MS, Heard, Input, Session, Signal, Timing};
 use crate::ws::socket::{self, Endpoint, Limits, Socket};
 use crate::ws::{Failure, HEARTBEAT_FRAME, Reason, connect_frame};
@@ -159,8 +160,8 @@ impl Account {
             bytes += frame.len() as u64;
             self.frame_no += 1;
             self.intake.heard = Heard::Data;
-            let at = FrameAt {
-                account: &self.name,
+            let at = FrameContext {
+                account_id: &self.name,
                 connection: &self.connection,
                 frame_no: self.frame_no,
                 received_at: now.wall,
@@ -206,8 +207,8 @@ impl Account {
         self.socket = None;
         self.connecting = None;
         if let Some(size) = failure.oversize {
-            let at = FrameAt {
-                account: &self.name,
+            let at = FrameContext {
+                account_id: &self.name,
                 connection: &self.connection,
                 frame_no: self.frame_no + 1,
                 received_at: now.wall,

@@ -62,6 +62,16 @@ impl Item {
         Self { envelope, topic: Topic::Quarantine, class: Class::A, same: 0 }
     }
 
+    /// Bytes of the message.
+    pub(super) fn size(&self) -> usize {
+        self.envelope.size()
+    }
+
+    /// The message's data.
+    pub(super) fn data(&self) -> &[u8] {
+        self.envelope.data()
+    }
+
     fn cost(&self) -> usize {
         self.envelope.size() + ITEM_OVERHEAD
     }

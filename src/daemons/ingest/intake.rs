@@ -3,32 +3,16 @@
 use std::collections::VecDeque;
 
 use super::buffer::Item;
+use crate::bus::MESSAGE_BYTES_MAX;
 use crate::schema::NORMALIZER;
 use crate::schema::envelope::Envelope;
 use crate::schema::event::Event;
 use crate::schema::ids;
-use crate::schema::time::Millis;
+use crate::transform::normalize::{FrameContext, QUARANTINE_CUT_BYTES};
 use crate::ws::session::Heard;
 
 /// Turns one frame into what [`Intake`] takes. A plain function: ingest keeps no state between frames.
-pub type Translate = fn(&[u8], &FrameAt<'_>, &mut Intake);
-
-/// Where a frame came from, and how it is to be read.
-#[derive(Debug, Clone, Copy)]
-pub struct FrameAt<'a> {
-    /// The account whose socket it is.
-    pub account: &'a str,
-    /// The socket session, 16 hex digits.
-    pub connection: &'a str,
-    /// Number of the frame in it, from 1.
-    pub frame_no: u64,
-    /// When it was read.
-    pub received_at: Millis,
-    /// Whether events carry the source item.
-    pub raw: bool,
-    /// Deepest nesting of its JSON.
-    pub depth_max: usize,
-}
+pub type Translate = fn(&[u8], &FrameContext<'_>, &mut Intake);
 
 /// Collects what frames became, in order, until it moves to the buffer.
 #[derive(Debug)]
@@ -47,6 +31,7 @@ impl Intake {
     /// The frame said this.
     pub fn event(&mut self, event: &Event<'_>) {
         match Item::event(event) {
+            Ok(item) if item.size() > MESSAGE_BYTES_MAX => self.too_large(event, &item),
             Ok(item) => {
                 self.events += 1;
                 self.items.push_back(item);
@@ -54,6 +39,23 @@ impl Intake {
             // Our own broken invariant: an event of the normalizer always serializes.
             Err(error) => tracing::error!(kind = event.kind.name(), %error, "an event does not serialize and is lost"),
         }
+    }
+
+    /// An event that the bus would never take, and that would be tried again for ever: its text stands in it twice, and entities grow when they are
+    /// decoded. The beginning of its JSON and its length are kept.
+    fn too_large(&mut self, event: &Event<'_>, item: &Item) {
+        let data = item.data();
+        let attributes = [
+            ("reason", "too_large"),
+            ("stage", "normalize"),
+            ("account", event.account_id.raw()),
+            ("connection", event.connection.raw()),
+            ("received_at", &event.received_at.to_string()),
+            ("normalizer", NORMALIZER),
+            ("length", &data.len().to_string()),
+        ];
+        let kept = &data[..data.len().min(QUARANTINE_CUT_BYTES)];
+        self.rejected(Envelope::new(ids::ordering_key(event.account_id.raw(), None), &attributes, kept));
     }
 
     /// The frame, or an item of it, could not be read: a quarantine message.
@@ -68,16 +70,36 @@ impl Intake {
     }
 
     /// A message that was refused unread, because it is larger than the limits: its length is all there is to keep.
-    pub(super) fn oversize(&mut self, at: &FrameAt<'_>, size: usize) {
+    pub(super) fn oversize(&mut self, at: &FrameContext<'_>, size: usize) {
         let attributes = [
             ("reason", "too_large"),
             ("stage", "normalize"),
-            ("account", at.account),
+            ("account", at.account_id),
             ("connection", at.connection),
             ("received_at", &at.received_at.to_string()),
             ("normalizer", NORMALIZER),
             ("length", &size.to_string()),
         ];
-        self.rejected(Envelope::new(ids::ordering_key(at.account, None), &attributes, b""));
+        self.rejected(Envelope::new(ids::ordering_key(at.account_id, None), &attributes, b""));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::event::{EventKind, Message};
+    use crate::schema::time::Millis;
+
+    #[test]
+    fn what_the_bus_would_never_take_is_set_aside_with_its_length() {
+        for (text_bytes, expected) in [(1_000, (1, 0)), (MESSAGE_BYTES_MAX, (0, 1))] {
+            let text = "x".repeat(text_bytes);
+            let mut event = Event::of_account(EventKind::MessageReceived, "i".into(), "1", "c", Millis(0));
+            event.message = Some(Message { text: Some(text.as_str().into()), ..Message::default() });
+            let mut intake = Intake::new();
+            intake.event(&event);
+            assert_eq!((intake.events, intake.rejected), expected, "{text_bytes} bytes");
+            assert!(intake.items.iter().all(|item| item.size() <= MESSAGE_BYTES_MAX), "{text_bytes} bytes");
+        }
     }
 }

@@ -25,7 +25,7 @@ use self::account::{Account, Shared};
 pub use self::artifacts::Artifacts;
 use self::buffer::Buffer;
 pub use self::counters::{Counters, Counts};
-pub use self::intake::{FrameAt, Intake, Translate};
+pub use self::intake::{Intake, Translate};
 pub use self::publisher::Publish;
 pub use self::translate::translate;
 use crate::config::IngestConfig;

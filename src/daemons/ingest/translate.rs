@@ -3,24 +3,16 @@
 use crate::transform::normalize::{Control, FrameContext, normalize};
 use crate::ws::session::Heard;
 
-use super::intake::{FrameAt, Intake};
+use super::intake::Intake;
 
 /// Normalizes a frame into the intake.
-pub fn translate(frame: &[u8], at: &FrameAt<'_>, intake: &mut Intake) {
-    let context = FrameContext {
-        account_id: at.account,
-        connection: at.connection,
-        frame_no: at.frame_no,
-        received_at: at.received_at,
-        raw: at.raw,
-        depth_max: at.depth_max,
-    };
-    let normalized = normalize(frame, &context);
+pub fn translate(frame: &[u8], context: &FrameContext<'_>, intake: &mut Intake) {
+    let normalized = normalize(frame, context);
     for event in &normalized.events {
         intake.event(event);
     }
     for rejected in &normalized.rejected {
-        intake.rejected(rejected.envelope(&context, "normalize"));
+        intake.rejected(rejected.envelope(context, "normalize"));
     }
     match normalized.control {
         Some(Control::Connected) => intake.control(Heard::Connected),
