@@ -166,6 +166,8 @@ impl Target for ViewsTarget {
 
     async fn write_accounts(&mut self, decoded: &Decoded<'_>, accounts: &[(&str, Vec<usize>)], now: Millis) -> Result<(), LaneError> {
         let mut pending: Vec<&(&str, Vec<usize>)> = accounts.iter().collect();
+        // What is said of an account stands in no document, so an emptied Redis gets it back from this memory: a gap stays told.
+        let mut remembered: HashMap<&str, AccountState> = HashMap::new();
         while !pending.is_empty() {
             let missing: Vec<String> = pending
                 .iter()
@@ -178,14 +180,18 @@ impl Target for ViewsTarget {
                     continue;
                 }
                 for (account, stored) in missing.iter().zip(self.writer.load_accounts(&missing).await?) {
-                    let stored = stored.map(|stored| (decode_account(account, &stored.fold), stored.rev)).unwrap_or_default();
+                    let stored = match stored {
+                        Some(stored) => (decode_account(account, &stored.fold), stored.rev),
+                        None => (remembered.remove(account.as_str()).unwrap_or_default(), 0),
+                    };
                     self.accounts.insert(account.clone(), stored);
                 }
             }
             let (mut writes, mut written) = (Vec::new(), Vec::new());
             for entry @ (account, places) in pending {
-                let mut folding =
-                    AccountBatch::new(account, self.accounts.remove(*account), self.policies.of(account), now).beginning_with(first_rev());
+                let stored = self.accounts.remove(*account);
+                remembered.extend(stored.as_ref().map(|(state, _)| (*account, state.clone())));
+                let mut folding = AccountBatch::new(account, stored, self.policies.of(account), now).beginning_with(first_rev());
                 for &place in places {
                     folding.apply(&decoded.events[place].1)?;
                 }

@@ -1,7 +1,10 @@
 //! What happens to a pipeline: Redis is emptied, Redis is away, a message is poison, a service is told to stop.
 
 use convpipe::bus::Bus;
+use convpipe::runtime::clock;
 use convpipe::schema::envelope::Envelope;
+use convpipe::schema::event::{Counters, Event, EventKind, Link};
+use convpipe::views::Reader;
 use rustix::process::Signal;
 
 use super::place::{LIMIT, Place, busy_evening, differences_of, wait_until};
@@ -65,6 +68,28 @@ async fn an_emptied_redis_is_filled_again_from_the_documents() {
         all.conversations.values_mut().for_each(|conversation| conversation.fan_events = None);
     }
     assert_same(&expected, &actual);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gap_stays_told_when_redis_is_emptied() {
+    let redis = RedisServer::start();
+    let place = Place::new(&redis.url(), "convpipe");
+    let (bus, process) = (place.bus(), place.start(&["snapshot"]));
+    let now = clock::now();
+    let said = |kind, id: &str| Event::of_account(kind, id.to_owned(), "200000001", "0000000000000001", now);
+    let mut gap = said(EventKind::ConnectionGap, "gap");
+    gap.link = Some(Link { to: Some(now), reason: Some("reset".into()), ..Link::default() });
+    let mut counters = said(EventKind::CountersUpdated, "counters");
+    counters.counters = Some(Counters { unread_chats: Some(3), ..Counters::default() });
+    for event in [gap, counters] {
+        redis.flush();
+        place.publish(vec![Envelope::of_event(&event).unwrap()]).await;
+        place.wait_backlog(&bus, 0).await;
+    }
+    assert!(process.terminate(LIMIT).status.success());
+    let view = Reader::connect(&place.config.redis).await.unwrap().account("200000001").await.unwrap();
+    assert_eq!(view.gap.map(|gap| gap.to), Some(now));
+    assert_eq!(view.counters.and_then(|counters| counters.counters.unread_chats), Some(3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
