@@ -330,7 +330,7 @@ pub struct SnapshotConfig {
 
 impl Default for SnapshotConfig {
     fn default() -> Self {
-        Self { lanes: 2, batch_max: 8_192, states_max: 20_000, due_ms: 1_000, freshness_s: 600, drain_timeout_s: 10 }
+        Self { lanes: 4, batch_max: 8_192, states_max: 20_000, due_ms: 1_000, freshness_s: 600, drain_timeout_s: 10 }
     }
 }
 

@@ -72,16 +72,11 @@ impl Keys {
         self.of_account(account, "priority")
     }
 
-    /// ZSET by message rank: which conversation a message belongs to. Internal.
+    /// HASHes by message id, internal: which conversation a message belongs to, and an older part of that; which messages were deleted and when, and
+    /// an older part of that.
     #[must_use]
-    pub fn messages(&self, account: &str) -> String {
-        self.of_account(account, "messages")
-    }
-
-    /// ZSET by message rank: which messages were deleted, and when. Internal.
-    #[must_use]
-    pub fn deleted(&self, account: &str) -> String {
-        self.of_account(account, "deleted")
+    pub fn message_index(&self, account: &str) -> [String; 4] {
+        ["messages", "messages:before", "deleted", "deleted:before"].map(|name| self.of_account(account, name))
     }
 
     /// ZSET of accounts by last activity, ms.
@@ -127,8 +122,8 @@ mod tests {
             (keys.due("200000001"), "convpipe:{200000001}:due"),
             (keys.account("200000001"), "convpipe:{200000001}:account"),
             (keys.priority("200000001"), "convpipe:{200000001}:priority"),
-            (keys.messages("200000001"), "convpipe:{200000001}:messages"),
-            (keys.deleted("200000001"), "convpipe:{200000001}:deleted"),
+            (keys.message_index("200000001")[0].clone(), "convpipe:{200000001}:messages"),
+            (keys.message_index("200000001")[3].clone(), "convpipe:{200000001}:deleted:before"),
             (keys.accounts(), "convpipe:accounts"),
             (keys.epoch(), "convpipe:epoch"),
         ] {

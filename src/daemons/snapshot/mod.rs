@@ -2,6 +2,7 @@
 //!
 //! Owns their composition, start and drain. Does not own the fold, or how a store writes. Invariant: it is the only writer of live chat data.
 
+mod backlog;
 mod consumer;
 mod counters;
 mod documents;

@@ -8,6 +8,7 @@ mod conversation;
 mod summary;
 
 use bytes::Bytes;
+use serde::Serialize;
 
 use crate::schema::document::MessageDocument;
 use crate::schema::state::StateError;
@@ -95,6 +96,13 @@ pub struct MessageDeletion {
     pub message: String,
     /// When it was deleted.
     pub deleted_at: Millis,
+}
+
+/// The JSON of a view, in a buffer of which most need no second one.
+fn json(view: &impl Serialize, bytes: usize) -> Result<Vec<u8>, MaterializeError> {
+    let mut json = Vec::with_capacity(bytes);
+    serde_json::to_writer(&mut json, view)?;
+    Ok(json)
 }
 
 /// What became of a guarded write.

@@ -9,7 +9,10 @@ use crate::transform::fold::{self, Depth, Novelty, new_conversation};
 use crate::transform::policy::CompiledPolicy;
 use crate::transform::view::{self, Standing};
 
-use super::{MaterializeError, MessageDeletion, SummaryWrite, Tally};
+use super::{MaterializeError, MessageDeletion, SummaryWrite, Tally, json};
+
+/// What most summaries fit in.
+const SUMMARY_BYTES: usize = 4_096;
 
 /// One fan while a batch of events is folded for the documents.
 pub struct SummaryBatch<'p> {
@@ -106,7 +109,7 @@ impl<'p> SummaryBatch<'p> {
             conversation: self.state.conversation.raw().to_owned(),
             expected_rev: self.rev,
             rev,
-            summary: serde_json::to_vec(&summary)?,
+            summary: json(&summary, SUMMARY_BYTES)?,
             fold: self.state.encode()?,
             expire_at,
             messages,
