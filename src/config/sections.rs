@@ -136,11 +136,11 @@ pub struct RedisConfig {
     pub url: String,
     /// User of the snapshot service, who writes.
     pub user: Option<String>,
-    /// File with its password, mode 0600.
+    /// File with its password, mode 0600; a bare name is looked for in $CREDENTIALS_DIRECTORY first.
     pub password_file: Option<PathBuf>,
     /// User of everything that reads.
     pub reader_user: Option<String>,
-    /// File with the reader's password, mode 0600.
+    /// File with the reader's password, as above.
     pub reader_password_file: Option<PathBuf>,
     /// Prefix of every key.
     pub prefix: String,
