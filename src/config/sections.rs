@@ -1,7 +1,6 @@
 //! The typed sections of the config with their defaults. The doc comments are the comments of `convpipe config default`.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -162,6 +161,19 @@ pub struct RedisConfig {
     pub priority_ttl_s: u64,
     /// Most messages remembered with their conversation, an account, so that a delete finds it.
     pub message_index_max: u64,
+}
+
+impl RedisConfig {
+    /// Longest `prefix`, bytes.
+    pub const PREFIX_MAX: usize = 32;
+
+    /// Whether `prefix` can begin a key: 1 to [`Self::PREFIX_MAX`] letters, digits, `-` or `_`. A brace in it would take the place of the account's
+    /// hash tag.
+    #[must_use]
+    pub fn has_prefix(&self) -> bool {
+        let prefix = self.prefix.as_bytes();
+        (1..=Self::PREFIX_MAX).contains(&prefix.len()) && prefix.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    }
 }
 
 impl Default for RedisConfig {
@@ -429,10 +441,4 @@ pub enum LogFormat {
     Text,
     /// Always JSON.
     Json,
-}
-
-/// Where `replay --serve` and other listeners bind when nothing is said: loopback, a free port.
-#[must_use]
-pub fn loopback() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 0))
 }
