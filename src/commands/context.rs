@@ -1,6 +1,6 @@
 //! What every command is given: what was typed globally, the config, the output.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::path::{Path, PathBuf};
 
 use super::exit::{CommandError, Exit};
@@ -48,6 +48,8 @@ pub struct Context {
     environment: Environment,
     output: Output,
     loaded: OnceCell<Loaded>,
+    /// The file that the config was found in, for whoever has to explain it.
+    file: RefCell<Option<PathBuf>>,
 }
 
 impl Context {
@@ -55,7 +57,7 @@ impl Context {
     #[must_use]
     pub fn new(globals: Globals, environment: Environment) -> Self {
         let output = Output::new(globals.color, &environment, globals.allow_escape_sequences);
-        Self { globals, environment, output, loaded: OnceCell::new() }
+        Self { globals, environment, output, loaded: OnceCell::new(), file: RefCell::default() }
     }
 
     /// Where to print.
@@ -97,16 +99,27 @@ impl Context {
     pub fn config_with(&self, own: Vec<Override>) -> Result<Loaded, CommandError> {
         let overrides: Vec<Override> = self.globals.overrides().into_iter().chain(own).collect();
         let sources = Sources { file: self.globals.config.as_deref(), overrides: &overrides, ..Sources::new(&self.environment) };
-        Ok(config::load(&sources)?)
+        let loaded = config::load(&sources)?;
+        self.file.replace(loaded.file.clone());
+        Ok(loaded)
     }
 
-    /// The config of a file that the command has just written.
+    /// The config of a file that the command chooses itself, with what it says of single keys.
     ///
     /// # Errors
     /// As [`Self::config`].
-    pub fn config_from(&self, file: &Path) -> Result<Loaded, CommandError> {
-        let overrides = self.globals.overrides();
+    pub fn config_from(&self, file: &Path, own: Vec<Override>) -> Result<Loaded, CommandError> {
+        let overrides: Vec<Override> = self.globals.overrides().into_iter().chain(own).collect();
         Ok(config::load(&Sources { file: Some(file), overrides: &overrides, ..Sources::new(&self.environment) })?)
+    }
+
+    /// What to say of a config that a `dev` wrote which does not run any more; `None` where the config is another one.
+    #[must_use]
+    pub fn abandoned_dev(&self) -> Option<String> {
+        let file = self.file.borrow();
+        let file = file.as_deref().filter(|file| super::dev::is_abandoned(file))?;
+        let (name, dir) = (file.display(), file.parent().unwrap_or(file).display());
+        Some(format!("{name} was written by a `convpipe dev` that is not running any more: start `convpipe dev` again, or remove {dir}"))
     }
 
     /// Starts the log of a daemon, on stderr.
@@ -136,6 +149,10 @@ impl Context {
         let error = match (outcome, flushed) {
             (Ok(exit), Ok(())) => return exit,
             (Err(error), _) | (Ok(_), Err(error)) => error,
+        };
+        let error = match self.abandoned_dev().filter(|_| error.is_of_redis()) {
+            Some(hint) => error.hint(hint),
+            None => error,
         };
         error.lines(|tone, text| self.output.note_tone(tone, text)).iter().for_each(|line| self.output.note(line));
         error.exit()
