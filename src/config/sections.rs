@@ -286,7 +286,7 @@ pub struct IngestConfig {
     pub backoff_max_ms: u64,
     /// How long a connection has to live before the wait starts over, milliseconds.
     pub backoff_reset_ms: u64,
-    /// Largest message, bytes; a larger one is refused unread, its length is quarantined, and the connection is rebuilt.
+    /// Largest message, bytes; of a larger one the beginning and the length are quarantined, and the stream goes on.
     pub message_max_bytes: usize,
     /// Largest frame, bytes.
     pub frame_max_bytes: usize,
