@@ -19,6 +19,7 @@ use crate::daemons::ingest::OnLive;
 use crate::daemons::playback::{self, Overview, Playback, PlaybackSettings, Speed};
 use crate::runtime::clock;
 use crate::runtime::shutdown::Shutdown;
+use crate::views::Writer;
 use crate::ws::serve::{Player, serve, stage};
 
 pub(super) use folder::is_abandoned;
@@ -77,6 +78,8 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
             }
         };
         let config = settings::write(context, &folder, &access, base.as_deref())?;
+        // The service would wait for it; whoever tries things out wants to be told.
+        Writer::connect(&config.redis).await?;
         context.start_logging(&quiet(&config))?;
         let outcome = pipeline(context, args, &folder, &config, &shutdown, private.as_mut()).await;
         if let Some(redis) = private {

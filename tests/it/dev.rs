@@ -1,6 +1,7 @@
 //! `convpipe dev`: it starts, the other commands find what it left in the folder, and nothing outlives it.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -181,6 +182,13 @@ fn what_keeps_dev_from_starting_is_said_with_what_to_do() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(69), "{said}");
     assert!(said.contains("neither redis-server nor valkey-server") && said.contains("hint: "), "{said}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
+    let output = convpipe(folder.path(), &["dev", "--redis", &format!("redis://{nobody}")]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{said}");
+    assert!(said.contains(&format!("Redis at {nobody} cannot be reached")), "{said}");
 
     let folder = tempfile::tempdir().unwrap();
     let output = convpipe(folder.path(), &["dev", "--recording", "gone.jsonl"]);
