@@ -147,6 +147,8 @@ pub struct RedisConfig {
     pub timeout_ms: u64,
     /// How long a conversation is kept after its last activity, seconds.
     pub conversation_ttl_s: u64,
+    /// Most accounts that are listed. The longest inactive are listed no more; what is known of them stays.
+    pub accounts_max: u64,
     /// Most conversations in the inbox and among those awaiting a reply, an account.
     pub inbox_max: u64,
     /// Most timers, an account.
@@ -187,6 +189,7 @@ impl Default for RedisConfig {
             prefix: "convpipe".into(),
             timeout_ms: 2_000,
             conversation_ttl_s: 30 * 86_400,
+            accounts_max: 10_000,
             inbox_max: 20_000,
             due_max: 20_000,
             fan_events_max: 1_000,
