@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::exit::{CommandError, Exit};
 use super::output::{ColorChoice, Output};
-use crate::config::{self, Environment, Loaded, LogConfig, Override, Sources};
+use crate::config::{self, Environment, Loaded, LogConfig, Origin, Override, Sources};
 use crate::runtime::telemetry;
 
 /// Options of every command.
@@ -48,8 +48,8 @@ pub struct Context {
     environment: Environment,
     output: Output,
     loaded: OnceCell<Loaded>,
-    /// The file that the config was found in, for whoever has to explain it.
-    file: RefCell<Option<PathBuf>>,
+    /// The file that says where Redis is, if one does.
+    redis_file: RefCell<Option<PathBuf>>,
 }
 
 impl Context {
@@ -57,7 +57,7 @@ impl Context {
     #[must_use]
     pub fn new(globals: Globals, environment: Environment) -> Self {
         let output = Output::new(globals.color, &environment, globals.allow_escape_sequences);
-        Self { globals, environment, output, loaded: OnceCell::new(), file: RefCell::default() }
+        Self { globals, environment, output, loaded: OnceCell::new(), redis_file: RefCell::default() }
     }
 
     /// Where to print.
@@ -100,7 +100,8 @@ impl Context {
         let overrides: Vec<Override> = self.globals.overrides().into_iter().chain(own).collect();
         let sources = Sources { file: self.globals.config.as_deref(), overrides: &overrides, ..Sources::new(&self.environment) };
         let loaded = config::load(&sources)?;
-        self.file.replace(loaded.file.clone());
+        let is_of_file = matches!(loaded.origins.get("redis.url"), Some(Origin::File { .. }));
+        self.redis_file.replace(loaded.file.clone().filter(|_| is_of_file));
         Ok(loaded)
     }
 
@@ -113,10 +114,10 @@ impl Context {
         Ok(config::load(&Sources { file: Some(file), overrides: &overrides, ..Sources::new(&self.environment) })?)
     }
 
-    /// What to say of a config that a `dev` wrote which does not run any more; `None` where the config is another one.
+    /// What to say where Redis is looked for as a `dev` wrote it that does not run any more; `None` where somebody else says where it is.
     #[must_use]
     pub fn abandoned_dev(&self) -> Option<String> {
-        let file = self.file.borrow();
+        let file = self.redis_file.borrow();
         let file = file.as_deref().filter(|file| super::dev::is_abandoned(file))?;
         let (name, dir) = (file.display(), file.parent().unwrap_or(file).display());
         Some(format!("{name} was written by a `convpipe dev` that is not running any more: start `convpipe dev` again, or remove {dir}"))

@@ -49,6 +49,8 @@ pub(super) struct Broken;
 pub(super) struct Assembler {
     frame_max: u64,
     message_max: u64,
+    /// Bytes that are kept of a message over the limits.
+    keep: usize,
     /// The frame whose payload is being read.
     frame: Option<Frame>,
     /// The message whose frames are being read. Control frames may come between them.
@@ -72,8 +74,9 @@ struct Partial {
 }
 
 impl Assembler {
-    pub(super) const fn new(frame_max: usize, message_max: usize) -> Self {
-        Self { frame_max: frame_max as u64, message_max: message_max as u64, frame: None, message: None }
+    pub(super) fn new(frame_max: usize, message_max: usize) -> Self {
+        let keep = frame_max.min(message_max).min(QUARANTINE_CUT_BYTES);
+        Self { frame_max: frame_max as u64, message_max: message_max as u64, keep, frame: None, message: None }
     }
 
     /// Takes the next message or control frame out of `read`; `None` where more has to be read first.
@@ -90,8 +93,7 @@ impl Assembler {
             let received = match (frame.opcode, &mut self.message) {
                 // Of a message over the limits only the beginning is kept, so its frames need not be in memory at once.
                 (OpCode::Data(_), Some(message)) if message.is_over => {
-                    let keep = self.frame_max.min(self.message_max).min(QUARANTINE_CUT_BYTES as u64);
-                    let left = message.skim(read, frame.left, keep);
+                    let left = message.skim(read, frame.left, self.keep);
                     if left > 0 {
                         self.frame = Some(Frame { left, ..frame });
                         return Ok(None);
@@ -147,12 +149,11 @@ impl Assembler {
 
     /// Another frame of the message has this length.
     fn announced(&mut self, length: u64) {
-        let keep = self.frame_max.min(self.message_max).min(QUARANTINE_CUT_BYTES as u64);
         if let Some(message) = &mut self.message {
             message.length = message.length.saturating_add(length);
             if length > self.frame_max || message.length > self.message_max {
                 message.is_over = true;
-                message.bytes.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
+                message.bytes.truncate(self.keep);
             }
         }
     }
@@ -165,9 +166,9 @@ impl Assembler {
 
 impl Partial {
     /// Takes up to `left` bytes out of `read`, of which those are kept that belong to the message's first `keep`. Returns how many are still to come.
-    fn skim(&mut self, read: &mut BytesMut, left: u64, keep: u64) -> u64 {
+    fn skim(&mut self, read: &mut BytesMut, left: u64, keep: usize) -> u64 {
         let here = usize::try_from(left).unwrap_or(usize::MAX).min(read.len());
-        let kept = usize::try_from(keep).unwrap_or(usize::MAX).saturating_sub(self.bytes.len()).min(here);
+        let kept = keep.saturating_sub(self.bytes.len()).min(here);
         self.bytes.extend_from_slice(&read[..kept]);
         read.advance(here);
         left - here as u64
