@@ -32,7 +32,8 @@ impl From<ViewsError> for CommandError {
             ViewsError::Config { .. } | ViewsError::PasswordFile { .. } => Self::of(Exit::Config, &error),
             ViewsError::Auth { .. } | ViewsError::NoPermission(_) => Self::of(Exit::AuthRefused, &error),
             ViewsError::Unreachable { .. } => Self::of(Exit::Unavailable, &error)
-                .hint("start Redis, or set redis.url (CONVPIPE_REDIS_URL); `convpipe dev` brings one of its own"),
+                .hint("start Redis, or set redis.url (CONVPIPE_REDIS_URL); `convpipe dev` brings one of its own")
+                .no_redis(),
             _ => Self::of(Exit::Unavailable, &error),
         }
     }

@@ -63,13 +63,14 @@ pub struct CommandError {
     message: String,
     causes: Vec<String>,
     hint: Option<String>,
+    is_of_redis: bool,
 }
 
 impl CommandError {
     /// An error in the command's own words.
     #[must_use]
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), causes: Vec::new(), hint: None }
+        Self { exit, message: message.into(), causes: Vec::new(), hint: None, is_of_redis: false }
     }
 
     /// An error in the words of what failed, with its causes.
@@ -104,9 +105,20 @@ impl CommandError {
         self
     }
 
+    /// Redis cannot be reached: what there is to do depends on where the config comes from.
+    pub(super) const fn no_redis(mut self) -> Self {
+        self.is_of_redis = true;
+        self
+    }
+
+    /// Whether it is that Redis cannot be reached.
+    pub(super) const fn is_of_redis(&self) -> bool {
+        self.is_of_redis
+    }
+
     /// The reader of stdout is gone: a clean end without a word.
     pub(super) const fn reader_gone() -> Self {
-        Self { exit: Exit::Done, message: String::new(), causes: Vec::new(), hint: None }
+        Self { exit: Exit::Done, message: String::new(), causes: Vec::new(), hint: None, is_of_redis: false }
     }
 
     /// The code to end with.

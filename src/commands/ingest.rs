@@ -15,8 +15,10 @@ use crate::runtime::shutdown::Shutdown;
 /// Read the live sockets, normalize, publish
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-One connection an account; the accounts are the artifacts in auth.dir, and new ones are picked up while it runs.
-SIGINT or SIGTERM: stop reading, publish what was read, exit 0; or 75 if that takes longer than --drain-timeout.
+One connection an account; the accounts are the artifacts in auth.dir, and new
+ones are picked up while it runs.
+SIGINT or SIGTERM: stop reading, publish what was read, exit 0; or 75 if that
+takes longer than --drain-timeout.
 
 Examples:
   convpipe ingest                          all accounts of auth.dir
@@ -41,6 +43,9 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
     }
     let config = context.config_with(own)?.config;
     context.start_logging(&config.log)?;
+    if let Some(note) = context.abandoned_dev() {
+        tracing::warn!("{note}");
+    }
     check_artifacts(&config)?;
     context.block_on(async {
         let shutdown = super::listen()?;

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_yaml::{Mapping, Value};
 
 use super::known::{self, Known, Shape, join};
+use super::policy::SECRET_FILES;
 use super::yaml::{Content, Entry, Node, Place};
 use super::{Config, Origin, Problem, ProblemKind};
 
@@ -211,10 +212,16 @@ impl Layers {
     }
 }
 
-/// Relative paths that a file says, made relative to the file's folder.
-pub(super) fn resolve_paths(config: &mut Config, origins: &BTreeMap<String, Origin>) {
+/// The bare name of a secret file, made that file in `credentials` where there is one; other relative paths that a file says, made relative to the
+/// file's folder.
+pub(super) fn resolve_paths(config: &mut Config, origins: &BTreeMap<String, Origin>, credentials: Option<&Path>) {
     for (key, path) in config.paths_mut() {
-        if let Some(Origin::File { path: file, .. }) = origins.get(key)
+        let is_bare_secret = SECRET_FILES.contains(&key) && path.file_name() == Some(path.as_os_str());
+        let credential = credentials.filter(|_| is_bare_secret).map(|folder| folder.join(&*path));
+        // Whatever lies there is meant: where it cannot be used, its reader says so, instead of another file being taken in silence.
+        if let Some(credential) = credential.filter(|credential| credential.symlink_metadata().is_ok()) {
+            *path = credential;
+        } else if let Some(Origin::File { path: file, .. }) = origins.get(key)
             && let Some(folder) = file.parent()
         {
             *path = folder.join(&*path);

@@ -96,7 +96,7 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
         });
         return Err(ConfigError::Invalid(layers.problems));
     }
-    resolve_paths(&mut config, &origins);
+    resolve_paths(&mut config, &origins, sources.environment.path("CREDENTIALS_DIRECTORY").as_deref());
     let mut defaults = Vec::new();
     leaves(&serde_yaml::to_value(&config).unwrap_or_default(), known::root(), "", &mut defaults);
     for path in defaults {

@@ -1,7 +1,6 @@
 //! The typed sections of the config with their defaults. The doc comments are the comments of `convpipe config default`.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -136,11 +135,11 @@ pub struct RedisConfig {
     pub url: String,
     /// User of the snapshot service, who writes.
     pub user: Option<String>,
-    /// File with its password, mode 0600.
+    /// File with its password, mode 0600; a bare name is looked for in $CREDENTIALS_DIRECTORY first.
     pub password_file: Option<PathBuf>,
     /// User of everything that reads.
     pub reader_user: Option<String>,
-    /// File with the reader's password, mode 0600.
+    /// File with the reader's password, as above.
     pub reader_password_file: Option<PathBuf>,
     /// Prefix of every key.
     pub prefix: String,
@@ -148,6 +147,8 @@ pub struct RedisConfig {
     pub timeout_ms: u64,
     /// How long a conversation is kept after its last activity, seconds.
     pub conversation_ttl_s: u64,
+    /// Most accounts that are listed. The longest inactive are listed no more; what is known of them stays.
+    pub accounts_max: u64,
     /// Most conversations in the inbox and among those awaiting a reply, an account.
     pub inbox_max: u64,
     /// Most timers, an account.
@@ -164,6 +165,19 @@ pub struct RedisConfig {
     pub message_index_max: u64,
 }
 
+impl RedisConfig {
+    /// Longest `prefix`, bytes.
+    pub const PREFIX_MAX: usize = 32;
+
+    /// Whether `prefix` can begin a key: 1 to [`Self::PREFIX_MAX`] letters, digits, `-` or `_`. A brace in it would take the place of the account's
+    /// hash tag.
+    #[must_use]
+    pub fn has_prefix(&self) -> bool {
+        let prefix = self.prefix.as_bytes();
+        (1..=Self::PREFIX_MAX).contains(&prefix.len()) && prefix.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    }
+}
+
 impl Default for RedisConfig {
     fn default() -> Self {
         Self {
@@ -175,6 +189,7 @@ impl Default for RedisConfig {
             prefix: "convpipe".into(),
             timeout_ms: 2_000,
             conversation_ttl_s: 30 * 86_400,
+            accounts_max: 10_000,
             inbox_max: 20_000,
             due_max: 20_000,
             fan_events_max: 1_000,
@@ -274,7 +289,7 @@ pub struct IngestConfig {
     pub backoff_max_ms: u64,
     /// How long a connection has to live before the wait starts over, milliseconds.
     pub backoff_reset_ms: u64,
-    /// Largest message, bytes; a larger one is refused unread, its length is quarantined, and the connection is rebuilt.
+    /// Largest message, bytes; of a larger one the beginning and the length are quarantined, and the stream goes on.
     pub message_max_bytes: usize,
     /// Largest frame, bytes.
     pub frame_max_bytes: usize,
@@ -429,10 +444,4 @@ pub enum LogFormat {
     Text,
     /// Always JSON.
     Json,
-}
-
-/// Where `replay --serve` and other listeners bind when nothing is said: loopback, a free port.
-#[must_use]
-pub fn loopback() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 0))
 }

@@ -6,7 +6,7 @@ use serde_yaml::Value;
 use url::Url;
 
 use super::known::join;
-use super::{Config, Tiers};
+use super::{Config, RedisConfig, Tiers};
 use crate::schema::event::EventKind;
 use crate::schema::policy::{DuePolicy, HighValuePolicy, PriorityRule};
 
@@ -138,9 +138,8 @@ impl Found {
             }
             Err(error) => self.require(false, "redis.url", &format!("is no URL: {error}")),
         }
-        let prefix = &redis.prefix;
-        let is_prefix = (1..=32).contains(&prefix.len()) && prefix.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-        self.require(is_prefix, "redis.prefix", "is 1 to 32 letters, digits, `-` or `_`");
+        let prefix_max = RedisConfig::PREFIX_MAX;
+        self.require(redis.has_prefix(), "redis.prefix", &format!("is 1 to {prefix_max} letters, digits, `-` or `_`"));
     }
 
     fn sockets(&mut self, config: &Config) {
@@ -281,7 +280,15 @@ mod tests {
             assert_eq!(found.is_empty(), message.is_empty(), "{url}: {found:?}");
             assert!(found.iter().all(|v| v.told.1.contains(message) && !v.told.1.contains("canary")), "{url}: {found:?}");
         }
-        for (prefix, valid) in [("convpipe", true), ("a-b_C9", true), ("", false), ("a:b", false), ("{a}", false)] {
+        for (prefix, valid) in [
+            ("convpipe", true),
+            ("a-b_C9", true),
+            ("", false),
+            ("a:b", false),
+            ("{a}", false),
+            (&"a".repeat(32), true),
+            (&"a".repeat(33), false),
+        ] {
             let mut config = Config::default();
             config.redis.prefix = prefix.into();
             assert_eq!(violations(&config).is_empty(), valid, "{prefix:?}");

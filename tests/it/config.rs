@@ -249,6 +249,39 @@ fn relative_paths_in_a_file_are_relative_to_its_folder() {
 }
 
 #[test]
+fn the_bare_name_of_a_secret_is_looked_for_among_the_credentials_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let credentials = folder.path().join("credentials");
+    fs::create_dir(&credentials).unwrap();
+    fs::write(credentials.join("redis-password"), "").unwrap();
+    std::os::unix::fs::symlink("nowhere", credentials.join("dangling")).unwrap();
+    let file = folder.path().join("convpipe.yaml");
+    let found = |named: &Path| {
+        fs::write(
+            &file,
+            format!("redis: {{ password_file: {0}, reader_password_file: {0} }}\nauth: {{ dir: redis-password }}\n", named.display()),
+        )
+        .unwrap();
+        let environment: Environment = [("CREDENTIALS_DIRECTORY", &credentials)].into_iter().collect();
+        let config = load(&Sources { file: Some(&file), ..Sources::new(&environment) }).unwrap().config;
+        assert_eq!(config.auth.dir, folder.path().join("redis-password"), "no secret");
+        assert_eq!(config.redis.password_file, config.redis.reader_password_file);
+        config.redis.password_file.unwrap()
+    };
+    let absolute = folder.path().join("redis-password");
+    for (named, expected) in [
+        (Path::new("redis-password"), credentials.join("redis-password")),
+        (Path::new("dangling"), credentials.join("dangling")),
+        (Path::new("another"), folder.path().join("another")),
+        (Path::new("./redis-password"), folder.path().join("./redis-password")),
+        (Path::new("../redis-password"), folder.path().join("../redis-password")),
+        (&absolute, absolute.clone()),
+    ] {
+        assert_eq!(found(named), expected, "{named:?}");
+    }
+}
+
+#[test]
 fn the_default_file_has_every_text_and_is_the_default() {
     let file = default_file();
     let loaded = load_text(&file, &[], &[]).unwrap();

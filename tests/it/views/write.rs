@@ -235,6 +235,24 @@ async fn every_key_has_its_bound() {
 }
 
 #[tokio::test]
+async fn the_longest_inactive_accounts_are_listed_no_more() {
+    let server = RedisServer::start();
+    let config = RedisConfig { accounts_max: 3, ..config(&server) };
+    let (writer, reader) = (Writer::connect(&config).await.unwrap(), Reader::connect(&config).await.unwrap());
+    let listed = async || -> Vec<String> { reader.accounts().await.unwrap().into_iter().map(|(account, _)| account).collect() };
+    for (account, at) in [("a", 5), ("b", 3), ("c", 4), ("d", 2)] {
+        let mut write = write_of(account, "1", 0);
+        write.active_at = Millis(T0 + at);
+        writer.write_conversations(&[write]).await.unwrap();
+    }
+    assert_eq!(listed().await, ["a", "c", "b"]);
+    // What is known of it stays, and its next activity lists it again.
+    assert!(reader.conversation("d", "1").await.unwrap().is_some());
+    writer.touch_accounts(&[("d".into(), Millis(T0 + 9))]).await.unwrap();
+    assert_eq!(listed().await, ["d", "a", "c"]);
+}
+
+#[tokio::test]
 async fn the_epoch_is_set_once_and_is_another_after_a_flush() {
     let (server, config, writer, reader) = start().await;
     assert_eq!(reader.epoch().await.unwrap(), None);
