@@ -6,7 +6,7 @@ use serde_yaml::Value;
 use url::Url;
 
 use super::known::join;
-use super::{Config, Tiers};
+use super::{Config, DocumentsBackend, Tiers};
 use crate::schema::event::EventKind;
 use crate::schema::policy::{DuePolicy, HighValuePolicy, PriorityRule};
 
@@ -24,6 +24,7 @@ pub(super) fn violations(config: &Config) -> Vec<Violation> {
     let mut found = Found::default();
     found.units(&serde_yaml::to_value(config).unwrap_or_default(), "");
     found.bus(config);
+    found.firestore(config);
     found.redis(config);
     found.sockets(config);
     found.snapshot(config);
@@ -44,8 +45,8 @@ pub(super) fn violations(config: &Config) -> Vec<Violation> {
 }
 
 /// Keys for which zero means something: at once, or never.
-const ZERO_IS_FINE: [&str; 4] =
-    ["documents.linger_ms", "ingest.drain_timeout_s", "snapshot.drain_timeout_s", "priority.due.subscription_expiring_s"];
+const ZERO_IS_FINE: [&str; 5] =
+    ["documents.linger_ms", "documents.firestore.summary_interval_ms", "ingest.drain_timeout_s", "snapshot.drain_timeout_s", "priority.due.subscription_expiring_s"];
 /// A day; longer waits are mistakes of unit.
 const MS_MAX: u64 = 86_400_000;
 /// Ten years; far from where arithmetic on times would overflow.
@@ -118,6 +119,37 @@ impl Found {
             "is the same as bus.views_subscription; each would see half of the events",
         );
         self.at_least(("bus.embedded.in_flight_max", bus.embedded.in_flight_max), ("snapshot.batch_max", config.snapshot.batch_max));
+    }
+
+    fn firestore(&mut self, config: &Config) {
+        let firestore = &config.documents.firestore;
+        let is_name = |name: &str, least: usize| {
+            let rest = name.strip_prefix(|first: char| first.is_ascii_lowercase());
+            (least..=63).contains(&name.len())
+                && rest.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'))
+        };
+        match &firestore.project {
+            Some(project) => {
+                // Older projects have a domain before a colon: `example.com:project`.
+                let id = project.rsplit(':').next().unwrap_or_default();
+                self.require(is_name(id, 4), "documents.firestore.project", "is no id of a project: a lower-case letter, then letters, digits or `-`");
+            }
+            None => {
+                let is_needed = config.documents.backend == DocumentsBackend::Firestore;
+                self.require(!is_needed, "documents.firestore.project", "has to name the Google Cloud project where documents.backend is firestore");
+            }
+        }
+        let is_database = firestore.database == "(default)" || is_name(&firestore.database, 4);
+        self.require(is_database, "documents.firestore.database", "is `(default)`, or a lower-case letter, then letters, digits or `-`");
+        let is_endpoint = Url::parse(&firestore.endpoint).is_ok_and(|url| {
+            let is_bare = url.path() == "/" && url.query().is_none() && url.username().is_empty() && url.password().is_none();
+            matches!(url.scheme(), "http" | "https") && url.has_host() && is_bare
+        });
+        self.require(is_endpoint, "documents.firestore.endpoint", "is https:// and a host, or http:// and the host and port of an emulator");
+        self.require(firestore.batch_max <= 500, "documents.firestore.batch_max", "cannot be more than 500, which is Firestore's own bound");
+        let bytes = (1 << 20..=9 << 20).contains(&firestore.batch_bytes_max);
+        self.require(bytes, "documents.firestore.batch_bytes_max", "is 1048576, the largest document, to 9437184, below Firestore's bound of 10 MiB");
+        self.require(firestore.concurrency_max <= 100, "documents.firestore.concurrency_max", "cannot be more than 100, the streams of one connection");
     }
 
     fn redis(&mut self, config: &Config) {

@@ -473,6 +473,7 @@ fn write(fan: &str, expected_rev: u64) -> SummaryWrite {
         expire_at: LATER,
         messages: Vec::new(),
         deletions: Vec::new(),
+        unkept: Vec::new(),
     }
 }
 
