@@ -251,8 +251,10 @@ pub struct FirestoreConfig {
     pub project: Option<String>,
     /// The database in it.
     pub database: String,
-    /// Where the service is. With `http://` it is an emulator and is sent no credentials; `FIRESTORE_EMULATOR_HOST` sets this too.
-    pub endpoint: String,
+    /// Another endpoint than `https://firestore.googleapis.com`, such as a region's.
+    pub endpoint: Option<String>,
+    /// `host:port` of an emulator, which is spoken to in plain text and without credentials. `FIRESTORE_EMULATOR_HOST` sets it too.
+    pub emulator: Option<String>,
     /// Shortest time between two writes of one fan's summary, milliseconds: Firestore takes about one a second of a document.
     pub summary_interval_ms: u64,
     /// Most documents written by one request.
@@ -274,7 +276,8 @@ impl Default for FirestoreConfig {
         Self {
             project: None,
             database: "(default)".into(),
-            endpoint: "https://firestore.googleapis.com".into(),
+            endpoint: None,
+            emulator: None,
             summary_interval_ms: 1_000,
             batch_max: 400,
             batch_bytes_max: 4 << 20,

@@ -77,7 +77,9 @@ pub enum DocumentsError {
         detail: String,
     },
     /// It refuses whom the credentials name.
-    #[error("{store}: refused while {what}: {detail}; give the account that runs this roles/datastore.user (roles/datastore.owner for `provision`)")]
+    #[error(
+        "{store}: refused while {what}: {detail}; give the account that runs this roles/datastore.user (roles/datastore.owner for `provision`)"
+    )]
     Refused {
         /// The store.
         store: String,

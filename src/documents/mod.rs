@@ -208,8 +208,8 @@ impl Documents {
         }
     }
 
-    /// Stored states of an account that are not expired at `now`, ascending by fan, beginning behind `after`: what an empty Redis is
-    /// filled from. At most `limit`, itself from 1 to [`PAGE_MAX`]; a page may be shorter, an empty one is the end.
+    /// Stored states of an account that are not expired at `now`, in the store's own order, beginning behind the fan `after`: what an empty
+    /// Redis is filled from. At most `limit`, itself from 1 to [`PAGE_MAX`]; a page may be shorter, an empty one is the end.
     ///
     /// # Errors
     /// Where the store cannot be read.

@@ -1,6 +1,6 @@
 //! The way to Firestore: endpoint, credentials, channel.
 //!
-//! Owns the choice of credentials: Application Default Credentials, or none at an endpoint without TLS, which is an emulator.
+//! Owns the choice of credentials: Application Default Credentials, or none for an emulator.
 
 use std::time::Duration;
 
@@ -15,23 +15,27 @@ use tonic::codegen::http::{Extensions, HeaderMap, HeaderValue};
 use super::super::DocumentsError;
 use crate::config::FirestoreConfig;
 
+/// Where Firestore is, if nothing else is said.
+const SERVICE: &str = "https://firestore.googleapis.com";
+
 /// Opens the database that the config names. It asks for a token, so that missing credentials show here and not with the first write.
 pub(super) async fn connect(config: &FirestoreConfig, store: &str) -> Result<FirestoreDb, DocumentsError> {
     // Two providers may be compiled in, and rustls panics where nobody has chosen. An error only says that somebody has.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let timeout = Duration::from_millis(config.timeout_ms);
-    let headers = if config.endpoint.starts_with("http://") {
-        GoogleAuthHeaders::from(Credentials::from(EmulatorOwner { tag: EntityTag::new() }))
-    } else {
-        credentials(store, timeout).await?
+    let (endpoint, headers) = match &config.emulator {
+        Some(emulator) => {
+            (format!("http://{emulator}"), GoogleAuthHeaders::from(Credentials::from(EmulatorOwner { tag: EntityTag::new() })))
+        }
+        None => (config.endpoint.clone().unwrap_or_else(|| SERVICE.to_owned()), credentials(store, timeout).await?),
     };
     let options = FirestoreDbOptions::new(config.project.clone().unwrap_or_default())
         .with_database_id(config.database.clone())
-        .with_firebase_api_url(config.endpoint.clone());
+        .with_firebase_api_url(endpoint.clone());
     match tokio::time::timeout(timeout, FirestoreDb::with_options_auth(options, headers)).await {
         Ok(Ok(database)) => Ok(database),
-        Ok(Err(error)) => Err(unreachable(store, &config.endpoint, &detail(error))),
-        Err(_) => Err(unreachable(store, &config.endpoint, "no answer in time")),
+        Ok(Err(error)) => Err(unreachable(store, &endpoint, &detail(error))),
+        Err(_) => Err(unreachable(store, &endpoint, "no answer in time")),
     }
 }
 

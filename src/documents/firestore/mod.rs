@@ -150,6 +150,9 @@ impl fmt::Display for FirestoreDocuments {
 
 impl fmt::Debug for FirestoreDocuments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FirestoreDocuments").field("store", &self.store.rpc.store).field("access", &self.store.access).finish_non_exhaustive()
+        f.debug_struct("FirestoreDocuments")
+            .field("store", &self.store.rpc.store)
+            .field("access", &self.store.access)
+            .finish_non_exhaustive()
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn key(account: &str, message: &str) -> String {
 }
 
 /// An id as one segment: itself, or `~` and 128 bits of its hash where Firestore would not take it, or take it for something else.
-fn segment(id: &str) -> Cow<'_, str> {
+pub(super) fn segment(id: &str) -> Cow<'_, str> {
     let is_reserved = id.is_empty() || id == "." || id == ".." || (id.starts_with("__") && id.ends_with("__")) || id.starts_with('~');
     let plain = !is_reserved && id.len() <= ID_BYTES_MAX && !id.chars().any(|c| c == '/' || c.is_control());
     if plain { Cow::Borrowed(id) } else { Cow::Owned(format!("~{}", hash128_hex(&[id.as_bytes()]))) }

@@ -79,7 +79,7 @@ const FIELDS: [FieldPolicy; 10] = [
     ttl("messages"),
     field("fans", "fold", Indexed::No),
     field("fans", "recent", Indexed::No),
-    field("fans", "fan_id", Indexed::Everywhere),
+    field("fans", "fan_key", Indexed::Everywhere),
     ttl("fans"),
     field("deletes", "key", Indexed::Group),
     ttl("deletes"),
@@ -157,9 +157,9 @@ impl<'r> Admin<'r> {
         let indexes = format!("single-field indexes of {group}.{field}");
         let time_to_live = format!("TTL policy on {group}.{field}");
         let request = GetFieldRequest { name: name.clone() };
-        let read = self.rpc.read("reading index settings", async || {
-            answer(self.client.clone().get_field(self.rpc.request(request.clone())).await)
-        });
+        let read = self
+            .rpc
+            .read("reading index settings", async || answer(self.client.clone().get_field(self.rpc.request(request.clone())).await));
         let stored = match read.await? {
             Ok(stored) => stored,
             Err(reason) => {
@@ -180,8 +180,7 @@ impl<'r> Admin<'r> {
                         index_config: (path == "index_config").then(|| index_config(policy)),
                         ttl_config: (path == "ttl_config").then(TtlConfig::default),
                     };
-                    let request =
-                        UpdateFieldRequest { field: Some(wanted), update_mask: Some(FieldMask { paths: vec![path.to_owned()] }) };
+                    let request = UpdateFieldRequest { field: Some(wanted), update_mask: Some(FieldMask { paths: vec![path.to_owned()] }) };
                     let update = self.rpc.read("changing index settings", async || {
                         answer(self.client.clone().update_field(self.rpc.request(request.clone())).await)
                     });
@@ -201,9 +200,9 @@ impl<'r> Admin<'r> {
         let mut page_token = String::new();
         loop {
             let request = ListIndexesRequest { parent: parent.clone(), page_token, ..Default::default() };
-            let list = self.rpc.read("listing indexes", async || {
-                answer(self.client.clone().list_indexes(self.rpc.request(request.clone())).await)
-            });
+            let list = self
+                .rpc
+                .read("listing indexes", async || answer(self.client.clone().list_indexes(self.rpc.request(request.clone())).await));
             let page = match list.await? {
                 Ok(page) => page,
                 Err(reason) => return Ok(unsupported(resource, &reason)),
@@ -218,15 +217,12 @@ impl<'r> Admin<'r> {
         }
         if apply {
             let request = CreateIndexRequest { parent, index: Some(history_index()) };
-            let create = self.rpc.read("making an index", async || match self
-                .client
-                .clone()
-                .create_index(self.rpc.request(request.clone()))
-                .await
-            {
-                // Made in between, or by a first try whose answer was lost.
-                Err(status) if status.code() == Code::AlreadyExists => Ok(Ok(())),
-                made => answer(made).map(|made| made.map(drop)),
+            let create = self.rpc.read("making an index", async || {
+                match self.client.clone().create_index(self.rpc.request(request.clone())).await {
+                    // Made in between, or by a first try whose answer was lost.
+                    Err(status) if status.code() == Code::AlreadyExists => Ok(Ok(())),
+                    made => answer(made).map(|made| made.map(drop)),
+                }
             });
             if let Err(reason) = create.await? {
                 return Ok(unsupported(resource, &reason));
@@ -290,10 +286,7 @@ fn index_config(policy: &FieldPolicy) -> IndexConfig {
 }
 
 fn history_index() -> Index {
-    let descending = |path: &str| IndexField {
-        field_path: path.to_owned(),
-        value_mode: Some(ValueMode::Order(Order::Descending.into())),
-    };
+    let descending = |path: &str| IndexField { field_path: path.to_owned(), value_mode: Some(ValueMode::Order(Order::Descending.into())) };
     Index { query_scope: QueryScope::Collection.into(), fields: HISTORY.1.map(descending).into(), ..Default::default() }
 }
 

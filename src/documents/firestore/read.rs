@@ -5,11 +5,9 @@ use std::collections::BTreeSet;
 use firestore::gcloud_sdk::google::firestore::v1::structured_query::Direction;
 use firestore::gcloud_sdk::google::firestore::v1::structured_query::field_filter::Operator;
 
-use super::super::{
-    AccountSummary, DocumentsError, History, HistoryCursor, HistoryPage, PAGE_MAX, StoredSummary, SummaryDocument,
-};
+use super::super::{AccountSummary, DocumentsError, History, HistoryCursor, HistoryPage, PAGE_MAX, StoredSummary, SummaryDocument};
 use super::message::Stored;
-use super::{Store, query, summary, value};
+use super::{Store, path, query, summary, value};
 use crate::schema::time::Millis;
 
 /// Summaries in one page: each brings its state, some 10 KB, rarely 200.
@@ -29,19 +27,14 @@ pub(super) async fn load(store: &Store, fans: &[(String, String)]) -> Result<Vec
 }
 
 /// One read.
-pub(super) async fn summary(
-    store: &Store,
-    account: &str,
-    fan: &str,
-    now: Millis,
-) -> Result<Option<SummaryDocument>, DocumentsError> {
+pub(super) async fn summary(store: &Store, account: &str, fan: &str, now: Millis) -> Result<Option<SummaryDocument>, DocumentsError> {
     let found = store.rpc.get(&[store.rpc.names.fan(account, fan)], &[]).await?.pop().flatten();
     let live = found.filter(|found| summary::is_live(&found.document.fields, now));
     live.map(|found| summary::read(&store.rpc, found.document)).transpose()
 }
 
 pub(super) async fn find_fan(store: &Store, fan: &str, now: Millis) -> Result<Vec<String>, DocumentsError> {
-    let fans = query::matching(query::of_group("fans"), "fan_id", Operator::Equal, value::string(fan));
+    let fans = query::matching(query::of_group("fans"), "fan_key", Operator::Equal, value::string(&path::segment(fan)));
     let found = store.rpc.query(&store.rpc.names.root, query::select(fans, &["account_id", "expire_at"])).await?;
     let live = found.iter().filter(|document| summary::is_live(&document.fields, now));
     let accounts: BTreeSet<&str> = live.filter_map(|document| value::text(&document.fields, "account_id")).collect();
@@ -62,7 +55,7 @@ pub(super) async fn history(
     loop {
         let mut query = query::ordered(query::of("messages"), &["sent_at", "message_id"], Direction::Descending);
         if let Some(HistoryCursor { sent_at, message }) = &before {
-            query = query::after(query, vec![value::timestamp(*sent_at), value::string(message)]);
+            query = query::after(query, vec![value::timestamp(*sent_at), value::string(comparable(message))]);
         }
         // One more than asked for, to know whether there is a next page.
         let mut found = store.rpc.query(&parent, query::limit(query, limit + 1)).await?;
@@ -104,16 +97,16 @@ pub(super) async fn summaries(
 ) -> Result<Vec<AccountSummary>, DocumentsError> {
     let limit = limit.clamp(1, SUMMARIES_PAGE_MAX);
     let parent = store.rpc.names.account(account);
-    let mut after = after.map(str::to_owned);
+    let mut after = after.map(|after| path::segment(after).into_owned());
     loop {
-        let fans = query::ordered(query::of("fans"), &["fan_id"], Direction::Ascending);
-        let mut fans = query::select(fans, &["fan_id", "conversation_id", "rev", "fold", "expire_at"]);
+        let fans = query::ordered(query::of("fans"), &["fan_key"], Direction::Ascending);
+        let mut fans = query::select(fans, &["fan_id", "fan_key", "conversation_id", "rev", "fold", "expire_at"]);
         if let Some(after) = &after {
             fans = query::after(fans, vec![value::string(after)]);
         }
         let found = store.rpc.query(&parent, query::limit(fans, limit)).await?;
         let is_last = found.len() < limit;
-        after = found.last().and_then(|last| value::text(&last.fields, "fan_id")).map(str::to_owned);
+        after = found.last().and_then(|last| value::text(&last.fields, "fan_key")).map(str::to_owned);
         let page: Vec<AccountSummary> = found
             .into_iter()
             .filter(|document| summary::is_live(&document.fields, now))
@@ -127,4 +120,10 @@ pub(super) async fn summaries(
             return Ok(page);
         }
     }
+}
+
+/// As much of an id as a query may name. No platform's ids are that long, and where one is, its neighbours in time are the price.
+fn comparable(id: &str) -> &str {
+    const BYTES_MAX: usize = 1_400;
+    &id[..id.floor_char_boundary(BYTES_MAX)]
 }

@@ -126,12 +126,7 @@ pub(super) async fn check_deleted(store: &Store, folded: Vec<String>) -> Result<
 }
 
 /// The documents of a collection's name, of whatever account, that have one of these keys.
-async fn by_key(
-    store: &Store,
-    collection: &str,
-    mut keys: Vec<String>,
-    fields: &[&str],
-) -> Result<Vec<Document>, DocumentsError> {
+async fn by_key(store: &Store, collection: &str, mut keys: Vec<String>, fields: &[&str]) -> Result<Vec<Document>, DocumentsError> {
     keys.sort_unstable();
     keys.dedup();
     let one = |chunk: &[String]| {

@@ -36,6 +36,7 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// A document that exists, and when it was read.
+#[derive(Clone)]
 pub(super) struct Found {
     pub document: Document,
     pub read_time: Option<Timestamp>,
@@ -106,9 +107,9 @@ impl Rpc {
         // Boxed, because the compiler cannot see that a stream of these futures may move to another thread.
         let chunks: Vec<_> = chunks.map(Box::pin).collect();
         let found: Vec<HashMap<String, Found>> = stream::iter(chunks).buffered(self.concurrency).try_collect().await?;
-        let mut found: HashMap<String, Found> = found.into_iter().flatten().collect();
-        // A name that stands there twice is answered once.
-        Ok(names.iter().map(|name| found.remove(name)).collect())
+        let found: HashMap<String, Found> = found.into_iter().flatten().collect();
+        // Firestore answers a name once, however often it stands there.
+        Ok(names.iter().map(|name| found.get(name).cloned()).collect())
     }
 
     async fn get_chunk(&self, names: &[String], fields: &[&str]) -> Result<HashMap<String, Found>, DocumentsError> {

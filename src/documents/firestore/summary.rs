@@ -11,7 +11,7 @@ use crate::schema::time::Millis;
 use crate::transform::materialize::SummaryWrite;
 
 /// Fields that are not of the summary.
-const OWN: [&str; 3] = ["fold", "fan_id", "recent_keys"];
+const OWN: [&str; 4] = ["fold", "fan_id", "fan_key", "recent_keys"];
 
 /// The fields of a write. What the write says of itself goes before what its summary says.
 ///
@@ -26,6 +26,7 @@ pub(super) fn fields(write: &SummaryWrite) -> Result<Fields, serde_json::Error> 
     fields.insert("account_id".to_owned(), value::string(&write.account));
     fields.insert("conversation_id".to_owned(), value::string(&write.conversation));
     fields.insert("fan_id".to_owned(), value::string(&write.fan));
+    fields.insert("fan_key".to_owned(), value::string(&path::segment(&write.fan)));
     fields.insert("rev".to_owned(), value::integer(i64::try_from(write.rev).unwrap_or(i64::MAX)));
     fields.insert("fold".to_owned(), value::bytes(write.fold.clone()));
     fields.insert("expire_at".to_owned(), value::timestamp(write.expire_at));

@@ -69,11 +69,7 @@ async fn write_wave(store: &Store, wave: Vec<(usize, SummaryWrite)>) -> Result<V
 }
 
 /// What has to hold for each summary; `None` where it is known not to.
-async fn guards(
-    store: &Store,
-    names: &[String],
-    wave: &[(usize, SummaryWrite)],
-) -> Result<Vec<Option<Guard>>, DocumentsError> {
+async fn guards(store: &Store, names: &[String], wave: &[(usize, SummaryWrite)]) -> Result<Vec<Option<Guard>>, DocumentsError> {
     let mut guards = vec![None; wave.len()];
     let mut unknown = Vec::new();
     for (at, (name, (_, write))) in names.iter().zip(wave).enumerate() {
