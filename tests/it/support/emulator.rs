@@ -17,10 +17,19 @@ use rustix::fs::{FlockOperation, flock};
 /// The launcher is Python, the emulator Java; a busy machine gets its time.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// `$0` the folder, then the emulator's command. The lock is kept until everybody in the group is gone, so nobody gets an emulator that is ending.
+/// `$0` is the folder, the rest the emulator's command. `gcloud` makes a process group of its own, with Java in it. The lock is kept until all of
+/// them are gone, so that nobody gets an emulator that is ending.
 const GUARDIAN: &str = r#"
 "$@" &
-exec flock --exclusive "$0/lease" sh -c 'rm -f "$1/address"; kill -s TERM -- "-$2"' end "$0" $$
+exec flock --exclusive "$0/lease" sh -c '
+    rm -f "$1/address"
+    kill -s TERM -- "-$2" || kill -s TERM -- "$2"
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        kill -s 0 -- "-$2" || exit 0
+        sleep 0.5
+    done
+    kill -s KILL -- "-$2"
+' end "$0" $!
 "#;
 
 /// An emulator that runs at least as long as this value.
@@ -56,6 +65,7 @@ impl Emulator {
         EMULATOR.get_or_init(|| Self::lease(&kind)).as_ref()
     }
 
+    #[expect(clippy::print_stderr, reason = "what is left out is said where the runner shows it")]
     fn lease(kind: &Kind) -> Option<Self> {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("emulator-{}", kind.name));
         fs::create_dir_all(&dir).expect("a folder for the emulator");
@@ -83,6 +93,7 @@ impl Emulator {
     }
 }
 
+#[expect(clippy::zombie_processes, reason = "the guardian outlives this process, and whoever inherits it waits for it")]
 fn start(kind: &Kind, dir: &Path) -> String {
     let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
     let address = format!("127.0.0.1:{port}");
