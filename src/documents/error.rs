@@ -78,7 +78,7 @@ pub enum DocumentsError {
     },
     /// It refuses whom the credentials name.
     #[error(
-        "{store}: refused while {what}: {detail}; give the account that runs this roles/datastore.user (roles/datastore.owner for `provision`)"
+        "{store}: refused while {what}: {detail}; give the account that runs this roles/datastore.user, for `provision` roles/datastore.indexAdmin"
     )]
     Refused {
         /// The store.

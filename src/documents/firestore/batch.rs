@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn requests_keep_both_bounds_and_leave_nothing_out() {
         let of = |size: usize| write("n".to_owned(), Fields::from([("f".to_owned(), value::bytes(vec![0; size]))]), Guard::Absent);
-        let writes: Vec<Write> = [10, 10, 2_000, 10, 900, 10, 10, 10].map(of).into();
+        let writes: Vec<Write> = [10, 10, 2_000, 10, 920, 10, 10, 10].map(of).into();
         let waiting: Vec<usize> = (0..writes.len()).collect();
         let cut = chunks(&writes, &waiting, Limits { batch_max: 3, batch_bytes_max: 1_000 });
         assert_eq!(cut, [vec![0, 1], vec![2], vec![3, 4], vec![5, 6, 7]]);

@@ -56,7 +56,15 @@ async fn credentials(store: &str, timeout: Duration) -> Result<GoogleAuthHeaders
     let headers = headers.map_err(|error| missing(told(&error)))?;
     match tokio::time::timeout(timeout, headers.headers()).await {
         Ok(Ok(_)) => Ok(headers),
-        Ok(Err(error)) => Err(missing(told(&error))),
+        Ok(Err(error)) => {
+            let detail = told(&error);
+            let is_transient = matches!(error.kind(), ErrorKind::Credentials(error) if error.is_transient());
+            // Where there is nothing else, the machine's own service is asked; that it is not there says that this is no machine of Google's.
+            if is_transient && !detail.contains("application-default login") {
+                return Err(DocumentsError::Unavailable { store: store.to_owned(), what: "asking for a token", detail });
+            }
+            Err(missing(detail))
+        }
         Err(_) => Err(missing("asking for a token had no answer in time".to_owned())),
     }
 }

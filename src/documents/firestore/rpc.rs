@@ -64,7 +64,7 @@ pub struct FirestoreCounters {
     pub unmet: AtomicU64,
     /// Writes sent again because Firestore did not take them the first time.
     pub retried: AtomicU64,
-    /// Requests, or writes in them, that were throttled.
+    /// Tries that were throttled, wholly or in part.
     pub throttled: AtomicU64,
 }
 

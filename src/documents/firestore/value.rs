@@ -17,7 +17,7 @@ use crate::schema::time::Millis;
 pub(super) type Fields = HashMap<String, Value>;
 
 /// The members whose text is a time. A test holds them to the published schemas.
-const TIMES: [&str; 11] = [
+const TIMES: [&str; 12] = [
     "applied_at",
     "as_of",
     "at",
@@ -27,6 +27,7 @@ const TIMES: [&str; 11] = [
     "expire_at",
     "expires_at",
     "first_seen_at",
+    "last_at",
     "last_seen_at",
     "sent_at",
 ];

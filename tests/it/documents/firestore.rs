@@ -1,7 +1,7 @@
 //! What only Firestore has: native fields, what a call costs, the pace of writes, indexes and TTL policies.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -287,16 +287,69 @@ fn the_file_for_the_firebase_cli_says_the_same() {
     assert_eq!(kept, current, "run with UPDATE_GOLDEN=1 to renew {}", path.display());
 }
 
-/// Without credentials a command ends with 77 and says what to do; nothing is asked of Google.
-#[test]
-fn missing_credentials_are_told_with_exit_77() {
+/// What `snapshot` says where Firestore is Google's own; `key` is what stands in the file of the credentials.
+fn refused(key: Option<&Value>, endpoint: &str) -> (Option<i32>, String) {
     let dir = tempfile::tempdir().unwrap();
-    let missing = dir.path().join("no-such-key.json");
-    std::fs::write(dir.path().join("convpipe.yaml"), "documents: { backend: firestore, firestore: { project: demo } }\n").unwrap();
-    let variables = [("GOOGLE_APPLICATION_CREDENTIALS", missing.to_str().unwrap()), ("FIRESTORE_EMULATOR_HOST", "")];
+    let path = dir.path().join("key.json");
+    if let Some(key) = key {
+        std::fs::write(&path, key.to_string()).unwrap();
+    }
+    let config = json!({ "documents": { "backend": "firestore", "firestore": { "project": "demo", "endpoint": endpoint } } });
+    std::fs::write(dir.path().join("convpipe.yaml"), config.to_string()).unwrap();
+    let variables = [("GOOGLE_APPLICATION_CREDENTIALS", path.to_str().unwrap()), ("FIRESTORE_EMULATOR_HOST", "")];
     let process = Process::start_with(dir.path(), &["snapshot", "--only", "documents"], &variables);
     let output = process.wait(Duration::from_secs(20));
-    let said = output.stderr.join("\n");
-    assert_eq!(output.status.code(), Some(77), "{said}");
-    assert!(said.contains("no usable credentials") && said.contains("gcloud auth application-default login"), "{said}");
+    (output.status.code(), output.stderr.join("\n"))
+}
+
+/// A service that answers every request for a token with this, until the test ends.
+fn tokens(status: &'static str, body: &'static str) -> Value {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/token", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let (mut length, mut line) = (0, String::new());
+            while stream.read_line(&mut line).is_ok_and(|read| read > 2) {
+                let value = line.to_ascii_lowercase().strip_prefix("content-length:").map(|value| value.trim().parse().unwrap());
+                length = value.unwrap_or(length);
+                line.clear();
+            }
+            let _ = stream.read_exact(&mut vec![0; length]);
+            let head =
+                format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close", body.len());
+            let _ = write!(stream.get_mut(), "{head}\r\n\r\n{body}");
+        }
+    });
+    json!({ "type": "authorized_user", "client_id": "id", "client_secret": "canary", "refresh_token": "canary", "token_uri": url })
+}
+
+/// Without credentials, or with such that give no token, a command ends with 77 and says what to do.
+#[test]
+fn missing_and_refused_credentials_are_told_with_exit_77() {
+    let invalid = tokens("400 Bad Request", r#"{"error":"invalid_grant","error_description":"revoked"}"#);
+    for key in [None, Some(&json!({ "type": "nonsense" })), Some(&invalid)] {
+        let (code, said) = refused(key, "https://127.0.0.1:1");
+        assert_eq!(code, Some(77), "{key:?}: {said}");
+        assert!(said.contains("no usable credentials") && said.contains("gcloud auth application-default login"), "{said}");
+        assert!(!said.contains("canary"), "{said}");
+    }
+}
+
+/// From the credentials over a token to the TLS connection, which is refused here: nothing of it takes another crypto provider than ours.
+#[test]
+fn a_server_that_is_not_googles_is_not_trusted() {
+    let key = tokens("200 OK", r#"{"access_token":"canary","expires_in":3600,"token_type":"Bearer"}"#);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("https://{}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        let mut hello = [0; 3];
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut hello).unwrap();
+        hello
+    });
+    let (code, said) = refused(Some(&key), &endpoint);
+    assert_eq!(server.join().unwrap()[..2], [22, 3], "a TLS handshake was begun");
+    assert_eq!(code, Some(69), "{said}");
+    assert!(said.contains("connecting") && said.contains(&endpoint) && !said.contains("canary"), "{said}");
 }
