@@ -45,7 +45,7 @@ fn unreachable(store: &str, endpoint: &str, detail: &str) -> DocumentsError {
 
 fn detail(error: FirestoreError) -> String {
     match error {
-        FirestoreError::SystemError(error) => error.message,
+        FirestoreError::SystemError(error) => error.message.trim_start_matches("GCloud system error: ").to_owned(),
         error => error.to_string(),
     }
 }
