@@ -21,8 +21,12 @@ impl From<BusError> for CommandError {
 
 impl From<DocumentsError> for CommandError {
     fn from(error: DocumentsError) -> Self {
-        let full = matches!(error, DocumentsError::Full { .. });
-        Self::of(if full { Exit::TryLater } else { Exit::Unavailable }, &error)
+        let exit = match &error {
+            DocumentsError::Full { .. } => Exit::TryLater,
+            error if error.is_auth() => Exit::AuthRefused,
+            _ => Exit::Unavailable,
+        };
+        Self::of(exit, &error)
     }
 }
 

@@ -205,10 +205,12 @@ impl Default for RedisConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DocumentsConfig {
-    /// The engine: `embedded`, a SQLite file.
+    /// The engine: `embedded`, a SQLite file, or `firestore`, Google's.
     pub backend: DocumentsBackend,
     /// The embedded engine.
     pub embedded: EmbeddedDocumentsConfig,
+    /// Firestore.
+    pub firestore: FirestoreConfig,
     /// How long a summary is kept after its last change, seconds.
     pub summary_ttl_s: u64,
     /// Shortest time between two writes, milliseconds: what gathers in between is written once.
@@ -220,6 +222,7 @@ impl Default for DocumentsConfig {
         Self {
             backend: DocumentsBackend::default(),
             embedded: EmbeddedDocumentsConfig::default(),
+            firestore: FirestoreConfig::default(),
             summary_ttl_s: 365 * 86_400,
             linger_ms: 100,
         }
@@ -233,6 +236,8 @@ pub enum DocumentsBackend {
     /// A SQLite file on this machine.
     #[default]
     Embedded,
+    /// Google Cloud Firestore.
+    Firestore,
 }
 
 /// The embedded engine of the documents.
@@ -250,6 +255,52 @@ pub struct EmbeddedDocumentsConfig {
 impl Default for EmbeddedDocumentsConfig {
     fn default() -> Self {
         Self { path: ".convpipe/documents.db".into(), sync: Durability::Normal, message_index_max: 100_000 }
+    }
+}
+
+/// Firestore.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FirestoreConfig {
+    /// The Google Cloud project.
+    pub project: Option<String>,
+    /// The database in it.
+    pub database: String,
+    /// Another endpoint than `https://firestore.googleapis.com`, such as a region's.
+    pub endpoint: Option<String>,
+    /// `host:port` of an emulator, which is spoken to in plain text and without credentials. `FIRESTORE_EMULATOR_HOST` sets it too.
+    pub emulator: Option<String>,
+    /// Shortest time between two writes of one fan's summary, milliseconds: Firestore takes about one a second of a document.
+    pub summary_interval_ms: u64,
+    /// Most documents written by one request.
+    pub batch_max: usize,
+    /// Most bytes of documents in one request.
+    pub batch_bytes_max: usize,
+    /// Most requests at once of one call.
+    pub concurrency_max: usize,
+    /// Longest wait for one answer, milliseconds.
+    pub timeout_ms: u64,
+    /// How long what Firestore does not take is tried again before the call fails, milliseconds.
+    pub retry_max_ms: u64,
+    /// How long it is remembered that a message was deleted, seconds.
+    pub delete_ttl_s: u64,
+}
+
+impl Default for FirestoreConfig {
+    fn default() -> Self {
+        Self {
+            project: None,
+            database: "(default)".into(),
+            endpoint: None,
+            emulator: None,
+            summary_interval_ms: 1_000,
+            batch_max: 400,
+            batch_bytes_max: 4 << 20,
+            concurrency_max: 8,
+            timeout_ms: 10_000,
+            retry_max_ms: 30_000,
+            delete_ttl_s: 30 * 86_400,
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use super::fold::{Applied, Novelty};
 
 pub use account::AccountBatch;
 pub use conversation::ConversationBatch;
-pub use summary::{Keep, SummaryBatch};
+pub use summary::{Keep, SUMMARY_BYTES_MAX, SummaryBatch};
 
 /// One conversation's write to Redis: all of it happens or none, and only if `rev` is still `expected_rev`.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,6 +87,8 @@ pub struct SummaryWrite {
     pub messages: Vec<MessageDocument>,
     /// Messages that the source deleted: id, when, and when the store may forget that.
     pub deletions: Vec<MessageDeletion>,
+    /// Messages that were folded in and are not to be kept, nor known as deleted: a store that learns of deletes late looks for theirs, too.
+    pub unkept: Vec<String>,
 }
 
 /// A message that the source deleted. It is kept, marked, whether the message comes before or after.
