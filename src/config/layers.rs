@@ -220,6 +220,15 @@ pub(super) fn resolve_paths(config: &mut Config, origins: &BTreeMap<String, Orig
             *path = folder.join(&*path);
         }
     }
+    for (key, path, bare_is_a_name) in config.provider_paths_mut() {
+        let is_bare = path.file_name() == Some(path.as_os_str());
+        if let Some(Origin::File { path: file, .. }) = origins.get(&key)
+            && let Some(folder) = file.parent()
+            && !(is_bare && bare_is_a_name)
+        {
+            *path = folder.join(&*path);
+        }
+    }
 }
 
 fn subsection<'a>(tree: &'a mut Mapping, key: &str) -> &'a mut Mapping {

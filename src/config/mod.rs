@@ -9,6 +9,7 @@
 //! default is relative to the current directory. So a file in `/etc/convpipe` names its neighbours, whatever the working directory
 //! of the service is.
 
+mod auth;
 mod environment;
 mod error;
 mod known;
@@ -21,6 +22,7 @@ mod sections;
 mod validate;
 mod yaml;
 
+pub use auth::*;
 pub use environment::Environment;
 pub use error::{ConfigError, Problem, ProblemKind};
 pub use known::{EnvironmentNames, environment_names};

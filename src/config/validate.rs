@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_yaml::Value;
 use url::Url;
 
+use super::auth;
 use super::known::join;
 use super::{Config, Tiers};
 use crate::schema::event::EventKind;
@@ -26,6 +27,11 @@ pub(super) fn violations(config: &Config) -> Vec<Violation> {
     found.bus(config);
     found.redis(config);
     found.sockets(config);
+    found.at_least(
+        ("auth.refresh.backoff_max_ms", config.auth.refresh.backoff_max_ms),
+        ("auth.refresh.backoff_min_ms", config.auth.refresh.backoff_min_ms),
+    );
+    auth::violations(config).iter().for_each(|(key, message)| found.require(false, key, message));
     found.snapshot(config);
     found.tiers("tiers", &config.tiers);
     found.high_value("high_value", &config.high_value);
@@ -44,8 +50,13 @@ pub(super) fn violations(config: &Config) -> Vec<Violation> {
 }
 
 /// Keys for which zero means something: at once, or never.
-const ZERO_IS_FINE: [&str; 4] =
-    ["documents.linger_ms", "ingest.drain_timeout_s", "snapshot.drain_timeout_s", "priority.due.subscription_expiring_s"];
+const ZERO_IS_FINE: [&str; 5] = [
+    "documents.linger_ms",
+    "ingest.drain_timeout_s",
+    "snapshot.drain_timeout_s",
+    "auth.refresh.drain_timeout_s",
+    "priority.due.subscription_expiring_s",
+];
 /// A day; longer waits are mistakes of unit.
 const MS_MAX: u64 = 86_400_000;
 /// Ten years; far from where arithmetic on times would overflow.
