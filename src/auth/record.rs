@@ -88,9 +88,8 @@ impl ArtifactStore {
     /// # Errors
     /// Where the folder cannot be listed, or a record cannot be removed.
     pub fn forget_all_but(&self, is_there: impl Fn(&str) -> bool) -> Result<(), ArtifactError> {
-        let failed = |error: io::Error| self.of_folder(Problem::Io { what: "listed", detail: error.to_string() });
-        for entry in fs::read_dir(self.dir()).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
+        for entry in self.list()? {
+            let name = entry.map_err(|error| self.unlisted(&error))?.file_name();
             let account = name.to_str().and_then(|name| name.strip_suffix(ENDING));
             if let Some(gone) = account.filter(|account| check::is_account(account) && !is_there(account)) {
                 self.discard(gone, ENDING)?;

@@ -1,9 +1,8 @@
 //! Requests for new artifacts: `<account>.request` beside the artifacts, how ingest and people reach whoever renews them.
 
 use std::collections::BTreeMap;
-use std::fs;
 
-use super::{ARTIFACTS_MAX, ArtifactError, ArtifactStore, Problem, check, file};
+use super::{ARTIFACTS_MAX, ArtifactError, ArtifactStore, check, file};
 use crate::schema::ARTIFACT_REQUEST_SCHEMA;
 use crate::schema::artifact::{ArtifactRequest, RequestReason};
 use crate::schema::time::Millis;
@@ -32,10 +31,9 @@ impl ArtifactStore {
     /// # Errors
     /// Where the folder cannot be listed.
     pub fn requests(&self) -> Result<BTreeMap<String, ArtifactRequest>, ArtifactError> {
-        let failed = |error: std::io::Error| self.of_folder(Problem::Io { what: "listed", detail: error.to_string() });
         let mut requests = BTreeMap::new();
-        for entry in fs::read_dir(self.dir()).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
+        for entry in self.list()? {
+            let name = entry.map_err(|error| self.unlisted(&error))?.file_name();
             let account = name.to_str().and_then(|name| name.strip_suffix(ENDING)).filter(|account| check::is_account(account));
             let Some(account) = account.filter(|_| requests.len() < ARTIFACTS_MAX) else { continue };
             let bytes = file::read(&self.dir().join(&name), &format!("{account}{ENDING}"));

@@ -128,10 +128,9 @@ impl ArtifactStore {
     /// # Errors
     /// Where the folder cannot be listed.
     pub fn sweep(&self, age: Duration) -> Result<usize, ArtifactError> {
-        let failed = |error: io::Error| self.of_folder(Problem::Io { what: "listed", detail: error.to_string() });
         let mut swept = 0;
-        for entry in fs::read_dir(&self.dir).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
+        for entry in self.list()? {
+            let entry = entry.map_err(|error| self.unlisted(&error))?;
             let is_old =
                 || entry.metadata().and_then(|metadata| metadata.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|old| old >= age));
             if file::is_beside(entry.file_name().as_encoded_bytes()) && is_old() && fs::remove_file(entry.path()).is_ok() {
@@ -143,15 +142,9 @@ impl ArtifactStore {
 
     /// Accounts that have a file, ascending, and files that cannot be one. The folder is bounded.
     fn accounts(&self) -> Result<(Vec<String>, Vec<ArtifactError>), ArtifactError> {
-        let failed = |error: &io::Error| {
-            self.of_folder(match error.kind() {
-                io::ErrorKind::NotFound => Problem::MissingFolder,
-                _ => Problem::Io { what: "listed", detail: error.to_string() },
-            })
-        };
         let (mut accounts, mut problems) = (Vec::new(), Vec::new());
-        for entry in fs::read_dir(&self.dir).map_err(|error| failed(&error))? {
-            let name = entry.map_err(|error| failed(&error))?.file_name();
+        for entry in self.list()? {
+            let name = entry.map_err(|error| self.unlisted(&error))?.file_name();
             let bytes = name.as_encoded_bytes();
             if bytes.starts_with(b".") || !bytes.ends_with(ENDING.as_bytes()) {
                 continue;
@@ -173,6 +166,17 @@ impl ArtifactStore {
     /// Path of an account's file. An account that cannot name one, such as `../x`, is refused before it becomes a path.
     fn path(&self, account: &str) -> Result<PathBuf, ArtifactError> {
         if check::is_account(account) { Ok(self.file(account)) } else { Err(self.of_folder(Problem::Account)) }
+    }
+
+    pub(super) fn list(&self) -> Result<fs::ReadDir, ArtifactError> {
+        fs::read_dir(&self.dir).map_err(|error| self.unlisted(&error))
+    }
+
+    pub(super) fn unlisted(&self, error: &io::Error) -> ArtifactError {
+        self.of_folder(match error.kind() {
+            io::ErrorKind::NotFound => Problem::MissingFolder,
+            _ => Problem::Io { what: "listed", detail: error.to_string() },
+        })
     }
 
     pub(super) fn of_folder(&self, problem: Problem) -> ArtifactError {

@@ -197,7 +197,7 @@ fn tell(context: &Context, told: &Told<'_>) {
     let is_verbose = context.globals().verbose > 0;
     let say = |line: String| output.note(output.text(&line));
     match told {
-        Told::Started(accounts) if is_verbose => say(format!("{accounts} accounts with a provider")),
+        Told::Started(accounts) if is_verbose => say(format!("accounts with a provider: {accounts}")),
         Told::Asking(account, why) if is_verbose => say(format!("{account}: asking ({})", why.name())),
         Told::Started(_) | Told::Asking(..) => {}
         Told::Ended(ended) => {

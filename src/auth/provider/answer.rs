@@ -171,7 +171,7 @@ mod tests {
             ),
             (format!("{{{base}}}"), "the answer has no field `status`"),
             (format!("{{{base},{ready},\"token\":\"canary\"}}"), "the answer is not one well-formed JSON object (line 1, column 139)"),
-            (format!("{{{base},{ready}}} x"), "the answer is not one well-formed JSON object (line 1, column 132)"),
+            (format!("{{{base},{ready}}} x"), "the answer is not one well-formed JSON object (line 1, column 134)"),
             (format!("{{{},{ready}}}", base.replace("\"1\"", "\"2\"")), "the answer is the artifact of another account"),
             ("canary".to_owned(), "the answer is not one well-formed JSON object (line 1, column 1)"),
             (String::new(), "the answer is not one well-formed JSON object (line 1, column 0)"),

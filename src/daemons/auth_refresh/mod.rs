@@ -131,7 +131,7 @@ pub async fn run(refresh: AuthRefresh, shutdown: &Shutdown, tell: &mut dyn FnMut
     }
     let mut roster = Roster::new(store.clone(), refresh.config.clone(), refresh.accounts.clone());
     let members = roster.look()?;
-    store.forget_all_but(|account| refresh.config.accounts.contains_key(account) || store.has(account))?;
+    store.forget_all_but(|account| refresh.config.accounts.contains_key(account) || members.contains_key(account) || store.has(account))?;
     let looked_after = members.values().filter(|member| member.provider.is_some()).count();
     tell(Told::Started(looked_after));
     let forced = if refresh.force { members.into_keys().collect() } else { BTreeSet::new() };

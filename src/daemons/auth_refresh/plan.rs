@@ -126,8 +126,8 @@ pub fn plan(account: &str, facts: &Facts, config: &RefreshConfig, now: Millis) -
     let record = &facts.record;
     // A clock that was set back must not make a wait longer than it can be.
     let longest = now.plus(ms(config.backoff_max_ms));
-    let backoff = record.retry_at.filter(|&at| at <= longest).unwrap_or(now);
-    let when_allowed = |at: Millis, why| Plan::At(at.max(backoff), why);
+    let backoff = record.retry_at.filter(|&at| at <= longest);
+    let when_allowed = |at: Millis, why| Plan::At(backoff.map_or(at, |until| at.max(until)), why);
     if let Some(Err(error)) = &facts.artifact
         && !error.problem.is_of_content()
     {

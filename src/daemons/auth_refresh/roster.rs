@@ -1,6 +1,6 @@
 //! Which accounts there are, and what is known of each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::plan::{Facts, Summary};
@@ -49,7 +49,9 @@ impl Roster {
             Err(error) => return Err(error),
         };
         let with_provider = self.config.accounts.keys().filter(|account| self.config.provider_of(account).is_some());
-        let mut accounts: Vec<String> = with_provider.chain(self.artifacts.keys()).chain(&self.wanted).cloned().collect();
+        let requested = requests.keys().filter(|account| self.config.provider_of(account).is_some());
+        let all = with_provider.chain(self.artifacts.keys()).chain(requested).chain(&self.wanted);
+        let mut accounts: BTreeSet<String> = all.cloned().collect();
         accounts.retain(|account| self.wanted.is_empty() || self.wanted.contains(account));
         let mut members = BTreeMap::new();
         for account in accounts {
