@@ -2,6 +2,7 @@
 
 mod status;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,14 +22,18 @@ use crate::schema::artifact::RequestReason;
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "\
-Looks at the artifacts in auth.dir again and again, and asks an account's provider when too little of its artifact's life is left, when there is
-none, or when ingest reports that the platform refused it. An old artifact stays until the new one is in its place. What a person has to do
-(needs_otp, needs_face_check, rejected) is told and not tried again. Providers, cron and statuses: docs/auth.md.
+Looks at the artifacts in auth.dir again and again, and asks an account's provider when too little
+of its artifact's life is left, when there is none, or when ingest reports that the platform refused
+it. An old artifact stays until the new one is in its place. What a person has to do (needs_otp,
+needs_face_check, rejected) is told and not tried again. Providers, cron, statuses: docs/auth.md.
 
---once does what is due and ends, for cron; it prints nothing where all is well, unless -v asks for it.
-Exit: 0 every account has what it needs; else, the first of these that holds for an account: 77 a person has to act, or credentials were refused,
-78 a provider's config, 65 a provider's answer, 69 a provider is down, 75 the artifact cannot be written. 75 also if another auth-refresh
-is at work, or if a stop takes longer than auth.refresh.drain_timeout_s.
+--once does what is due and ends, for cron; where all is well it prints nothing, unless -v asks.
+SIGINT or SIGTERM: waits for providers that are being asked, up to auth.refresh.drain_timeout_s.
+
+Exit: 0 every account has what it needs; else the first of these that holds for any account: 77 a
+person has to act, or credentials were refused; 78 a provider's config; 65 a provider's answer; 69 a
+provider is down; 75 the artifact cannot be written. Also 75: another auth-refresh is at work, or a
+stop took too long.
 
 Examples:
   convpipe auth-refresh                                      as a daemon
@@ -208,6 +213,7 @@ fn tell(context: &Context, told: &Told<'_>) {
             }
         }
         Told::Stands(account) => say(format!("{}: {}", account.account_id, stands(account))),
+        Told::Stopping(accounts) => say(stopping(accounts)),
         Told::Folder(error) => say(format!("warning: {error}")),
         Told::Metrics(error) => say(format!("warning: the metrics cannot be written: {error}")),
     }
@@ -239,6 +245,7 @@ fn log(told: &Told<'_>) {
         Told::Stands(account) => {
             tracing::error!(account = account.account_id, status = account.status.name(), "{}", stands(account));
         }
+        Told::Stopping(accounts) => tracing::info!("{}", stopping(accounts)),
         Told::Folder(error) => tracing::warn!(%error, "the artifacts cannot be looked at; they stay as they are"),
         Told::Metrics(error) => tracing::warn!(%error, "the metrics cannot be written"),
     }
@@ -258,6 +265,11 @@ fn words(ended: &Ended) -> String {
             format!("no new artifact from {}: {error}; next attempt {} ({} UTC)", ended.provider, ago(now.since(*retry_at)), utc(*retry_at))
         }
     }
+}
+
+fn stopping(accounts: &BTreeSet<String>) -> String {
+    let names: Vec<&str> = accounts.iter().map(String::as_str).collect();
+    format!("stopping: waiting for the providers of {}; a second signal ends at once", names.join(", "))
 }
 
 fn stands(account: &AccountStatus) -> String {

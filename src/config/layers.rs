@@ -190,8 +190,13 @@ impl Layers {
         Config::default()
     }
 
-    /// Where the value of a path, or of the closest one around it, stands.
+    /// Where the value of a path stands, or of a section its first value, or the closest one around it.
     pub(super) fn nearest_place(&self, path: &str) -> Origin {
+        let inside = format!("{path}.");
+        let within = || self.places.range(inside.clone()..).next().filter(|(key, _)| key.starts_with(&inside));
+        if let Some(origin) = self.places.get(path).or_else(|| within().map(|(_, origin)| origin)) {
+            return origin.clone();
+        }
         let mut path = path;
         loop {
             if let Some(origin) = self.places.get(path) {

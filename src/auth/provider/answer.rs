@@ -1,7 +1,7 @@
 //! What in a provider's answer is valid: an artifact, or what a person has to do first.
 //!
-//! A provider may leave out what it cannot know: the generation, which is ours to count, and when the artifact was prepared. One that says that a
-//! person has to act has no token to give.
+//! A provider may leave out what it cannot know, when the artifact was prepared; a generation is not looked at, counting them is ours. One that says
+//! that a person has to act has no token to give.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::schema::time::Millis;
 /// What a provider answered.
 #[derive(Debug)]
 pub enum Answer {
-    /// An artifact. Its generation is what the provider said, or 0.
+    /// An artifact. Its generation is 0, until whoever puts it in its place has counted it.
     Artifact(Box<Artifact>),
     /// No artifact: a person has to act first. Never [`ArtifactStatus::Ready`].
     Needs(ArtifactStatus),
@@ -30,8 +30,6 @@ pub enum Answer {
 struct Stated {
     schema: String,
     account_id: String,
-    #[serde(default)]
-    generation: Option<u64>,
     platform: String,
     #[serde(default)]
     ws_url: Option<SecretString>,
@@ -64,7 +62,7 @@ pub(super) fn decode(bytes: &[u8], ask: &Ask<'_>) -> Result<Answer, ProviderErro
     let artifact = Artifact {
         schema: stated.schema,
         account_id: stated.account_id,
-        generation: stated.generation.unwrap_or(0),
+        generation: 0,
         platform: stated.platform,
         ws_url: stated.ws_url.ok_or(Content::MissingField("ws_url"))?,
         token: stated.token.ok_or(Content::MissingField("token"))?,
@@ -155,7 +153,7 @@ mod tests {
         let ready = r#""ws_url":"wss://h/canary","token":"canary","status":"ready""#;
         for (answer, expected) in [
             (format!("{{{base},{ready}}}"), "0 canary - Some(0)"),
-            (format!("{{{base},{ready},\"generation\":7,\"prepared_at\":\"2026-07-23T11:59:59Z\"}}"), "7 canary - Some(-1000)"),
+            (format!("{{{base},{ready},\"generation\":7,\"prepared_at\":\"2026-07-23T11:59:59Z\"}}"), "0 canary - Some(-1000)"),
             (format!("{{{base},{ready},\"prepared_at\":\"2030-01-01T00:00:00Z\"}}"), "0 canary - Some(0)"),
             (format!("{{{base},{ready},\"expires_at\":\"2026-07-24T12:00:00Z\"}}"), "0 canary 2026-07-24T12:00:00.000Z Some(0)"),
             (

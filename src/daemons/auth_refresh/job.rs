@@ -180,10 +180,11 @@ enum Settled {
 fn settle(old: Result<Artifact, ArtifactError>, why: Why, answer: Answer, now: Millis) -> Result<Settled, ProviderError> {
     let was_refused = why == Why::Refused;
     let next = match &old {
-        Ok(old) => old.generation.saturating_add(1),
+        // Another number is what counts: it is how a running ingest knows that the artifact is new.
+        Ok(old) => old.generation.checked_add(1).unwrap_or(1),
         Err(ArtifactError { problem: Problem::Missing, .. }) => 1,
         // Its generation is not known, and the new one has to be another: no counted one is as large as the time.
-        Err(_) => u64::try_from(now.0 / 1000).unwrap_or(1),
+        Err(_) => u64::try_from(now.0).unwrap_or(1),
     };
     match (answer, old) {
         (Answer::Needs(status), Ok(old)) => {
@@ -198,22 +199,22 @@ fn settle(old: Result<Artifact, ArtifactError>, why: Why, answer: Answer, now: M
             let wants_any = matches!(why, Why::Forced | Why::Asked) || old.status != ArtifactStatus::Ready;
             match () {
                 () if was_refused && is_same(&new, &old) => Err(ProviderError::SameToken),
-                () if !wants_any && is_same(&new, &old) => Ok(Settled::Unchanged),
-                () => Ok(Settled::Renewed(Artifact { generation: new.generation.max(next), ..*new })),
+                () if !wants_any && is_same(&new, &old) && new.expires_at == old.expires_at => Ok(Settled::Unchanged),
+                () => Ok(Settled::Renewed(Artifact { generation: next, ..*new })),
             }
         }
-        (Answer::Artifact(new), _) => Ok(Settled::Renewed(Artifact { generation: new.generation.max(next), ..*new })),
+        (Answer::Artifact(new), _) => Ok(Settled::Renewed(Artifact { generation: next, ..*new })),
     }
 }
 
-/// Whether both make the same connection for the same time.
+/// Whether both make the same connection.
 fn is_same(a: &Artifact, b: &Artifact) -> bool {
     let headers = |artifact: &Artifact| -> Vec<(String, String)> {
         artifact.headers.iter().map(|(name, value)| (name.clone(), value.expose_secret().to_owned())).collect()
     };
     a.token.expose_secret() == b.token.expose_secret()
         && a.ws_url.expose_secret() == b.ws_url.expose_secret()
-        && (a.expires_at, &a.origin, &a.user_agent) == (b.expires_at, &b.origin, &b.user_agent)
+        && (&a.origin, &a.user_agent) == (&b.origin, &b.user_agent)
         && headers(a) == headers(b)
 }
 
@@ -251,20 +252,20 @@ mod tests {
         let error = |problem| Err(ArtifactError { file: "1.json".into(), problem });
         let (missing, broken) = (|| error(Problem::Missing), || error(Problem::Content(Content::OtherAccount)));
         let (live, dead) = (|| Ok(artifact("old", 5, Ready, 9)), || Ok(artifact("old", 5, Ready, -9)));
-        let new = |generation| Answer::Artifact(Box::new(artifact("new", generation, Ready, 99)));
+        let new = || Answer::Artifact(Box::new(artifact("new", 0, Ready, 99)));
         let same = || Answer::Artifact(Box::new(artifact("old", 0, Ready, 9)));
         let longer = || Answer::Artifact(Box::new(artifact("old", 0, Ready, 99)));
         let otp = || Answer::Needs(NeedsOtp);
         for (name, old, why, answer, expected) in [
-            ("the first", missing(), Why::Missing, new(0), "renewed 1 Ready"),
-            ("the first, with a number", missing(), Why::Missing, new(8), "renewed 8 Ready"),
-            ("the next", live(), Why::Expiring, new(0), "renewed 6 Ready"),
-            ("a number that does not grow", live(), Why::Expiring, new(5), "renewed 6 Ready"),
-            ("in place of a broken one", broken(), Why::Broken, new(0), "renewed 1784808000 Ready"),
+            ("the first", missing(), Why::Missing, new(), "renewed 1 Ready"),
+            ("the next", live(), Why::Expiring, new(), "renewed 6 Ready"),
+            ("the last that can be counted", Ok(artifact("old", u64::MAX, Ready, 9)), Why::Expiring, new(), "renewed 1 Ready"),
+            ("in place of a broken one", broken(), Why::Broken, new(), "renewed 1784808000000 Ready"),
             ("nothing new", live(), Why::Expiring, same(), "unchanged"),
             ("nothing new, but wanted", live(), Why::Forced, same(), "renewed 6 Ready"),
             ("the same for longer", live(), Why::Expiring, longer(), "renewed 6 Ready"),
             ("the refused one", live(), Why::Refused, same(), "the answer holds the token that the platform refused"),
+            ("the refused one for longer", live(), Why::Refused, longer(), "the answer holds the token that the platform refused"),
             ("a check, while the old one lives", live(), Why::Expiring, otp(), "needs Some(5)"),
             ("a check, and the old one is refused", live(), Why::Refused, otp(), "marked 6 NeedsOtp"),
             ("a check, and the old one has ended", dead(), Why::Expired, otp(), "marked 6 NeedsOtp"),

@@ -61,6 +61,8 @@ pub enum Told<'a> {
     Ended(&'a Ended),
     /// A person has to act on this account, not only since this attempt.
     Stands(&'a AccountStatus),
+    /// A stop was asked for; the providers of these accounts have time to answer.
+    Stopping(&'a BTreeSet<String>),
     /// The accounts cannot be looked at; they go on as they are.
     Folder(&'a ArtifactError),
     /// The metrics cannot be written; the old ones stay.
@@ -280,6 +282,9 @@ impl Running {
     async fn drain(&mut self, shutdown: &Shutdown, tell: &mut dyn FnMut(Told<'_>)) -> Result<(), RefreshError> {
         let after_s = self.refresh.config.auth.refresh.drain_timeout_s;
         let deadline = shutdown.deadline(Duration::from_secs(after_s)).unwrap_or_else(Instant::now);
+        if !self.attempts.is_empty() {
+            tell(Told::Stopping(&self.asking));
+        }
         while !self.attempts.is_empty() {
             let Ok(Some(ended)) = timeout_at(deadline, self.attempts.join_next()).await else {
                 // Each gives up its provider, which is killed with all that it started.

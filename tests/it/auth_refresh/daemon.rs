@@ -1,7 +1,6 @@
 //! The daemon: renews in time, answers requests, stops as it is asked to.
 
 use std::fs;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -83,6 +82,7 @@ fn a_stop_waits_for_providers_but_not_for_ever() {
     let daemon = place.start(&[]);
     wait_until("it is asked", || place.path("begun").exists());
     daemon.signal(Signal::TERM);
+    daemon.wait_stderr("stopping: waiting for the providers of 200000001", LIMIT);
     place.write("go", "", 0o600);
     let output = daemon.wait(LIMIT);
     assert_eq!((output.status.code(), place.artifact().generation), (Some(0), 1), "{:?}", output.stderr);
@@ -116,7 +116,7 @@ fn a_run_that_a_signal_ends_early_says_so() {
         wait_until("it is asked", || place.path("begun").exists());
         process.signal(signal);
         // It has heard the signal before the provider answers, else it would go on with the next account.
-        std::thread::sleep(Duration::from_millis(50));
+        process.wait_stderr("stopping: waiting for the providers of 200000001", LIMIT);
         place.write("go", "", 0o600);
         let output = process.wait(LIMIT);
         assert_eq!(output.status.code(), Some(code), "{:?}", output.stderr);

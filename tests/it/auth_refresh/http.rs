@@ -12,7 +12,7 @@ use super::server::{Server, response};
 const DAY: i64 = 86_400;
 
 /// A place whose provider is this endpoint, which wants a header.
-fn place(http: Value) -> Place {
+fn place(http: &Value) -> Place {
     let mut place = Place::new();
     place.write("header", &format!("Bearer {CANARY}\n"), 0o600);
     let mut config = json!({ "header_files": { "Authorization": "header" }, "timeout_ms": 5_000 });
@@ -26,7 +26,7 @@ fn place(http: Value) -> Place {
 fn an_endpoint_answers_with_the_artifact() {
     let body = answer(ACCOUNT, "new-token", DAY).to_string();
     let server = Server::start(move |_| response("200 OK", "", &body));
-    let place = place(json!({ "url": server.url("/v1/{account}?why={reason}") }));
+    let place = place(&json!({ "url": server.url("/v1/{account}?why={reason}") }));
     assert_eq!(place.once(&[]), (0, String::new()));
     assert_eq!((place.artifact().generation, place.artifact().token.expose_secret()), (1, "new-token"));
     let [request] = &server.asked()[..] else { panic!("{:?}", server.asked()) };
@@ -46,7 +46,7 @@ fn fields_are_taken_from_where_the_config_points() {
     });
     let fields = json!({ "token": "/data/0/jwt", "ws_url": "/data/0/url", "expires_at": "/data/0/exp", "user_agent": "/agent" });
     let body = r#"{"account": "{account}", "because": "{reason}"}"#;
-    let place = place(json!({ "url": server.url("/"), "method": "POST", "body": body, "fields": fields }));
+    let place = place(&json!({ "url": server.url("/"), "method": "POST", "body": body, "fields": fields }));
     assert_eq!(place.once(&[]), (0, String::new()));
     let artifact = place.artifact();
     assert_eq!(artifact.expires_at.unwrap().to_string(), "2099-01-01T00:00:00.000Z");
@@ -86,7 +86,7 @@ fn whatever_an_endpoint_answers_the_old_artifact_stays_and_no_secret_is_told() {
         ("silent", None, 69, "no answer within 300 ms"),
     ] {
         let server = Server::start(move |_| sent.clone());
-        let place = place(json!({ "url": server.url(&format!("/{CANARY}")), "timeout_ms": 300 }));
+        let place = place(&json!({ "url": server.url(&format!("/{CANARY}")), "timeout_ms": 300 }));
         place.store().write(&artifact(4, "old-token", 3 * DAY, DAY / 2)).unwrap();
         let (found, said) = place.once(&["-v"]);
         assert_eq!(found, code, "{name}: {said}");
@@ -101,7 +101,7 @@ fn credentials_do_not_follow_a_redirect() {
     for status in ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let location = format!("Location: {}\r\n", elsewhere.url("/"));
         let server = Server::start(move |_| response(status, &location, ""));
-        let (code, said) = place(json!({ "url": server.url("/") })).once(&[]);
+        let (code, said) = place(&json!({ "url": server.url("/") })).once(&[]);
         assert_eq!(code, 65, "{said}");
         assert!(said.contains(&format!("the endpoint redirects (HTTP {}), which is not followed", &status[..3])), "{said}");
     }
@@ -111,7 +111,7 @@ fn credentials_do_not_follow_a_redirect() {
 #[test]
 fn an_endpoint_that_wants_to_be_left_alone_is() {
     let server = Server::start(|_| response("503 Service Unavailable", "Retry-After: 40\r\n", ""));
-    let place = place(json!({ "url": server.url("/") }));
+    let place = place(&json!({ "url": server.url("/") }));
     assert_eq!(place.once(&[]).0, 69);
     let record = place.record();
     let wait = record.retry_at.unwrap().since(record.attempted_at.unwrap());
@@ -122,7 +122,7 @@ fn an_endpoint_that_wants_to_be_left_alone_is() {
 fn tls_is_checked() {
     let body = answer(ACCOUNT, "new-token", DAY).to_string();
     let server = Server::start_tls(move |_| response("200 OK", "", &body));
-    let mut place = place(json!({ "url": server.url("/") }));
+    let mut place = place(&json!({ "url": server.url("/") }));
     let (code, said) = place.once(&[]);
     assert_eq!(code, 69, "{said}");
     assert!(said.contains("the endpoint cannot be asked: ") && said.contains("certificate"), "{said}");
@@ -151,7 +151,7 @@ fn tls_is_checked() {
 #[test]
 fn a_header_file_that_others_can_read_is_refused() {
     let server = Server::start(|_| response("200 OK", "", "{}"));
-    let place = place(json!({ "url": server.url("/") }));
+    let place = place(&json!({ "url": server.url("/") }));
     for (content, mode, says) in
         [(CANARY, 0o644, "chmod 0600"), ("a\r\nX: canary-3f9a1c", 0o600, "cannot stand in a header"), ("", 0o600, "is empty")]
     {
@@ -175,7 +175,7 @@ fn many_accounts_are_asked_for_side_by_side_up_to_the_limit() {
         let account = request.split(['/', ' ']).nth(2).unwrap().to_owned();
         response("200 OK", "", &answer(&account, &format!("token-of-{account}"), DAY).to_string())
     });
-    let mut place = place(json!({ "url": server.url("/{account}") }));
+    let mut place = place(&json!({ "url": server.url("/{account}") }));
     place.config["auth"]["refresh"]["concurrency_max"] = json!(3);
     place.config["accounts"] = (1..=9).map(|n| (n.to_string(), json!({}))).collect::<serde_json::Map<_, _>>().into();
     assert_eq!(place.once(&[]), (0, String::new()));
