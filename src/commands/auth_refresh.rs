@@ -22,24 +22,28 @@ use crate::schema::artifact::RequestReason;
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "\
-Looks at the artifacts in auth.dir again and again, and asks an account's provider when too little
-of its artifact's life is left, when there is none, or when ingest reports that the platform refused
-it. An old artifact stays until the new one is in its place. What a person has to do (needs_otp,
-needs_face_check, rejected) is told and not tried again. Providers, cron, statuses: docs/auth.md.
+Looks at the artifacts in auth.dir again and again, and asks an account's
+provider when too little of its artifact's life is left, when there is none, or
+when ingest reports that the platform refused it. An old artifact stays until
+the new one is in its place. What a person has to do (needs_otp,
+needs_face_check, rejected) is told and not tried again. Providers, cron and
+statuses: docs/auth.md.
 
---once does what is due and ends, for cron; where all is well it prints nothing, unless -v asks.
-SIGINT or SIGTERM: waits for providers that are being asked, up to auth.refresh.drain_timeout_s.
+--once does what is due and ends, for cron; where all is well it prints nothing,
+unless -v asks. SIGINT or SIGTERM: waits for providers that are being asked, up
+to auth.refresh.drain_timeout_s.
 
-Exit: 0 every account has what it needs; else the first of these that holds for any account: 77 a
-person has to act, or credentials were refused; 78 a provider's config; 65 a provider's answer; 69 a
-provider is down; 75 the artifact cannot be written. Also 75: another auth-refresh is at work, or a
-stop took too long.
+Exit: 0 every account has what it needs; else the first of these that holds for
+any account: 77 a person has to act, or credentials were refused; 78 a
+provider's config; 65 a provider's answer; 69 a provider is down; 75 the
+artifact cannot be written. Also 75: another auth-refresh is at work, or a stop
+took too long.
 
 Examples:
-  convpipe auth-refresh                                      as a daemon
-  convpipe auth-refresh --once --metrics-file /var/lib/node_exporter/convpipe.prom
+  convpipe auth-refresh                 as a daemon
+  convpipe auth-refresh --once --metrics-file /var/lib/node_exporter/auth.prom
   convpipe auth-refresh --once --account 200000001 --force -v
-  convpipe auth-refresh --dry-run                            who would be asked now, and why
+  convpipe auth-refresh --dry-run       who would be asked now, and why
   convpipe auth-refresh status"
 )]
 pub struct Args {
@@ -74,7 +78,8 @@ enum Action {
     Status(status::Args),
     /// Ask a running auth-refresh for a new artifact, for example after a check was passed
     #[command(after_help = "\
-Leaves a request beside the artifact, which a running auth-refresh answers at once and the next --once answers.
+Leaves a request beside the artifact, which a running auth-refresh answers at
+once, and else the next --once.
 
 Examples:
   convpipe auth-refresh request 200000001")]

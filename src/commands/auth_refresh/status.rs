@@ -14,8 +14,10 @@ use crate::schema::time::Millis;
 /// Show how the accounts stand
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The accounts are those of the config that have a provider, and those of the artifacts in auth.dir. AGE is the artifact's, ENDS is when its token
-ends, NEXT is when the provider is asked next and why. Nobody is asked, nothing is changed; it may run beside an auth-refresh.
+The accounts are those of the config that have a provider, and those of the
+artifacts in auth.dir. AGE is the artifact's, ENDS is when its token ends, NEXT
+is when the provider is asked next and why. Nobody is asked, nothing is changed;
+it may run beside an auth-refresh.
 
 Exit: 0; 1 if there is no such account.
 

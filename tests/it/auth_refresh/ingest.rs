@@ -31,7 +31,8 @@ fn an_account_that_was_refused_is_live_with_the_next_artifact() {
     ingest.wait_stderr("\"message\":\"live\"", LIMIT);
     assert_eq!((place.calls(), place.artifact().generation), (vec!["200000001 refused".to_owned()], 2));
     wait_until("the request is taken away", || !place.path("auth/200000001.request").exists());
-    for process in [ingest, refresher, server] {
+    server.kill();
+    for process in [ingest, refresher] {
         let output = process.terminate(LIMIT);
         assert_eq!(output.status.code(), Some(0), "{:?}", output.stderr);
     }
