@@ -29,6 +29,8 @@ impl Folder {
     /// Puts a file there with mode 0600.
     fn put(&self, name: &str, content: &[u8]) {
         let path = self.dir.path().join(name);
+        // What is there may be read-only.
+        let _ = fs::remove_file(&path);
         fs::write(&path, content).unwrap();
         chmod(&path, 0o600);
     }
