@@ -1,8 +1,9 @@
 //! Which exit code an error of each room has.
 
 use super::{CommandError, Exit};
-use crate::auth::ArtifactError;
+use crate::auth::{ArtifactError, LockError, Problem};
 use crate::bus::{BusError, StorageFault};
+use crate::daemons::auth_refresh::RefreshError;
 use crate::daemons::ingest::IngestError;
 use crate::daemons::playback::RecordingError;
 use crate::daemons::snapshot::SnapshotError;
@@ -77,6 +78,23 @@ impl From<IngestError> for CommandError {
     fn from(error: IngestError) -> Self {
         match &error {
             IngestError::Undrained { .. } | IngestError::Broken(_) => Self::of(Exit::TryLater, &error),
+        }
+    }
+}
+
+impl From<RefreshError> for CommandError {
+    fn from(error: RefreshError) -> Self {
+        match &error {
+            RefreshError::NoProvider | RefreshError::Account(_) => Self::of(Exit::Config, &error).hint("docs/auth.md has examples"),
+            RefreshError::Provider { .. } => Self::of(Exit::Config, &error),
+            RefreshError::Store(ArtifactError { problem: Problem::Io { .. }, .. }) => Self::of(Exit::TryLater, &error),
+            RefreshError::Store(_) => Self::of(Exit::AuthRefused, &error),
+            RefreshError::Lock(LockError::Held { .. }) => {
+                Self::of(Exit::TryLater, &error).hint("`convpipe auth-refresh request ID` asks the one that runs")
+            }
+            RefreshError::Lock(_) | RefreshError::Metrics { .. } | RefreshError::Undrained { .. } | RefreshError::Broken => {
+                Self::of(Exit::TryLater, &error)
+            }
         }
     }
 }

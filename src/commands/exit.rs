@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::output::{Tone, term_safe};
 use crate::config::ConfigError;
+use crate::runtime::shutdown::Signal;
 
 /// The exit codes, after sysexits where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,14 @@ impl Exit {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.code())
+    }
+}
+
+/// The end of a command that a signal ended before it was done.
+pub(super) const fn ended_by(signal: Signal) -> Exit {
+    match signal {
+        Signal::Interrupt => Exit::Interrupted,
+        Signal::Terminate => Exit::Terminated,
     }
 }
 

@@ -10,6 +10,7 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+mod auth_refresh;
 mod completions;
 mod config;
 mod context;
@@ -64,6 +65,8 @@ pub enum Command {
     Ingest(ingest::Args),
     /// Fold events into Redis and the documents
     Snapshot(snapshot::Args),
+    /// Keep the accounts' artifacts fresh, by asking their providers
+    AuthRefresh(auth_refresh::Args),
     /// Run the whole pipeline here, on a recording
     Dev(dev::Args),
     /// Follow who needs an answer, as it happens
@@ -91,6 +94,7 @@ pub fn run(context: &Context, command: Command) -> Result<Exit, CommandError> {
     match command {
         Command::Ingest(args) => ingest::run(context, &args),
         Command::Snapshot(args) => snapshot::run(context, &args),
+        Command::AuthRefresh(args) => auth_refresh::run(context, &args),
         Command::Dev(args) => dev::run(context, &args),
         Command::TailPriority(args) => tail_priority::run(context, &args),
         Command::InspectFan(args) => inspect_fan::run(context, &args),

@@ -191,8 +191,13 @@ impl Layers {
         Config::default()
     }
 
-    /// Where the value of a path, or of the closest one around it, stands.
+    /// Where the value of a path stands, or of a section its first value, or the closest one around it.
     pub(super) fn nearest_place(&self, path: &str) -> Origin {
+        let inside = format!("{path}.");
+        let within = || self.places.range(inside.clone()..).next().filter(|(key, _)| key.starts_with(&inside));
+        if let Some(origin) = self.places.get(path).or_else(|| within().map(|(_, origin)| origin)) {
+            return origin.clone();
+        }
         let mut path = path;
         loop {
             if let Some(origin) = self.places.get(path) {
@@ -223,6 +228,15 @@ pub(super) fn resolve_paths(config: &mut Config, origins: &BTreeMap<String, Orig
             *path = credential;
         } else if let Some(Origin::File { path: file, .. }) = origins.get(key)
             && let Some(folder) = file.parent()
+        {
+            *path = folder.join(&*path);
+        }
+    }
+    for (key, path, bare_is_a_name) in config.provider_paths_mut() {
+        let is_bare = path.file_name() == Some(path.as_os_str());
+        if let Some(Origin::File { path: file, .. }) = origins.get(&key)
+            && let Some(folder) = file.parent()
+            && !(is_bare && bare_is_a_name)
         {
             *path = folder.join(&*path);
         }

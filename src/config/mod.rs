@@ -10,6 +10,7 @@
 //! default is relative to the current directory. So a file in `/etc/convpipe` names its neighbours, whatever the working directory
 //! of the service is. The bare name of a secret file is first looked for in `$CREDENTIALS_DIRECTORY`, where systemd puts what `LoadCredential=` names.
 
+mod auth;
 mod environment;
 mod error;
 mod known;
@@ -22,6 +23,7 @@ mod sections;
 mod validate;
 mod yaml;
 
+pub use auth::*;
 pub use environment::Environment;
 pub use error::{ConfigError, Problem, ProblemKind};
 pub use known::{EnvironmentNames, environment_names};

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::auth::{ProviderConfig, RefreshConfig};
 use crate::schema::policy::{DuePolicy, HighValuePolicy, PriorityRule, Tier, default_rules, default_tiers};
 
 /// The whole config; every key is optional.
@@ -312,11 +313,15 @@ pub struct AuthConfig {
     pub dir: PathBuf,
     /// How often the folder is looked at for new artifacts, milliseconds.
     pub watch_ms: u64,
+    /// When artifacts are renewed.
+    pub refresh: RefreshConfig,
+    /// Where new artifacts come from, by a name of your choice.
+    pub providers: BTreeMap<String, ProviderConfig>,
 }
 
 impl Default for AuthConfig {
     fn default() -> Self {
-        Self { dir: ".convpipe/auth".into(), watch_ms: 2_000 }
+        Self { dir: ".convpipe/auth".into(), watch_ms: 2_000, refresh: RefreshConfig::default(), providers: BTreeMap::new() }
     }
 }
 
@@ -466,6 +471,8 @@ pub struct AccountConfig {
     pub rules: Option<Vec<PriorityRule>>,
     /// The timers.
     pub due: Option<DuePolicy>,
+    /// Where its artifacts come from, a name in `auth.providers`.
+    pub auth_provider: Option<String>,
 }
 
 /// Logs.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_yaml::Value;
 use url::Url;
 
+use super::auth;
 use super::known::join;
 use super::{Config, DocumentsBackend, RedisConfig, Tiers};
 use crate::schema::event::EventKind;
@@ -27,6 +28,11 @@ pub(super) fn violations(config: &Config) -> Vec<Violation> {
     found.firestore(config);
     found.redis(config);
     found.sockets(config);
+    found.at_least(
+        ("auth.refresh.backoff_max_ms", config.auth.refresh.backoff_max_ms),
+        ("auth.refresh.backoff_min_ms", config.auth.refresh.backoff_min_ms),
+    );
+    auth::violations(config).iter().for_each(|(key, message)| found.require(false, key, message));
     found.snapshot(config);
     found.tiers("tiers", &config.tiers);
     found.high_value("high_value", &config.high_value);
@@ -45,11 +51,12 @@ pub(super) fn violations(config: &Config) -> Vec<Violation> {
 }
 
 /// Keys for which zero means something: at once, or never.
-const ZERO_IS_FINE: [&str; 5] = [
+const ZERO_IS_FINE: [&str; 6] = [
     "documents.linger_ms",
     "documents.firestore.summary_interval_ms",
     "ingest.drain_timeout_s",
     "snapshot.drain_timeout_s",
+    "auth.refresh.drain_timeout_s",
     "priority.due.subscription_expiring_s",
 ];
 /// A day; longer waits are mistakes of unit.

@@ -318,3 +318,43 @@ fn a_rendered_config_loads_as_itself() {
         "{printed}"
     );
 }
+
+#[test]
+fn providers_are_found_beside_the_file_and_told_of_where_they_stand() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("convpipe.yaml");
+    let text = "auth:
+  providers:
+    bare: { command: { program: get-session } }
+    beside: { command: { program: ./get-session } }
+    vault: { http: { url: 'https://h/', header_files: { X-Key: key, Authorization: /etc/key }, ca_file: ca.pem } }
+accounts: { \"1\": { auth_provider: vault } }
+";
+    fs::write(&file, text).unwrap();
+    let environment = Environment::default();
+    let loaded = load(&Sources { file: Some(&file), ..Sources::new(&environment) }).unwrap();
+    let providers = &loaded.config.auth.providers;
+    let program = |name: &str| &providers[name].command.as_ref().unwrap().program;
+    assert_eq!((program("bare").as_path(), program("beside")), (Path::new("get-session"), &folder.path().join("./get-session")));
+    let http = providers["vault"].http.as_ref().unwrap();
+    let files: Vec<_> = http.header_files.values().collect();
+    assert_eq!(files, [Path::new("/etc/key"), &folder.path().join("key")]);
+    assert_eq!((http.ca_file.as_ref(), loaded.config.provider_of("1")), (Some(&folder.path().join("ca.pem")), Some("vault")));
+    let printed = render(&loaded, true);
+    assert!(printed.contains(&format!("X-Key: {}/key  # file {}:5", folder.path().display(), file.display())), "{printed}");
+
+    for (text, expected) in [
+        ("auth:\n  refresh: { provider: vault }\n", "2:24: auth.refresh.provider: there is no \"vault\" in auth.providers, which is empty"),
+        ("accounts:\n  1: { auth_provider: x }\n", "2:23: accounts.1.auth_provider: there is no \"x\" in auth.providers, which is empty"),
+        (
+            "auth: { providers: { a: { comand: {} } } }\n",
+            "1:27: unknown key auth.providers.a.comand; did you mean auth.providers.a.command?",
+        ),
+        (
+            "auth: { providers: { a: { command: { program: x }, http: { url: 'https://h/' } } } }\n",
+            "1:47: auth.providers.a: is either a command or http",
+        ),
+    ] {
+        assert_eq!(complaints(text, &[]), [format!("convpipe.yaml:{expected}")], "{text}");
+    }
+}

@@ -144,6 +144,7 @@ fn start(config: IngestConfig, artifacts: Vec<Artifact>) -> Running {
         quarantine: quarantine.clone(),
         counters: counters.clone(),
         on_live: Some(Arc::new(move |account| went_live.lock().unwrap().push(account.to_owned()))),
+        on_refused: None,
     };
     let task = tokio::spawn(ingest::run(ingest, shutdown.clone()));
     Running { artifacts, events, quarantine, counters, live, shutdown, task }

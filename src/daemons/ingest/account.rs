@@ -13,13 +13,13 @@ use secrecy::ExposeSecret as _;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::OnLive;
 use super::buffer::Buffer;
 use super::counters::Counters;
 use super::intake::{Intake, Translate};
+use super::{OnLive, OnRefused};
 use crate::runtime::clock::{self, Clock, Moment};
 use crate::runtime::shutdown::Shutdown;
-use crate::schema::artifact::Artifact;
+use crate::schema::artifact::{Artifact, ArtifactStatus};
 use crate::schema::event::{Event, EventKind, Link};
 use crate::schema::ids::connection_id;
 use crate::transform::normalize::FrameContext;
@@ -38,6 +38,7 @@ pub(super) struct Shared {
     pub(super) buffer: Buffer,
     pub(super) counters: Arc<Counters>,
     pub(super) on_live: Option<OnLive>,
+    pub(super) on_refused: Option<OnRefused>,
 }
 
 type Connecting = Pin<Box<dyn Future<Output = Result<Socket, Failure>> + Send>>;
@@ -278,6 +279,9 @@ impl Account {
                 let generation = self.artifact.borrow().generation;
                 let status = status.name();
                 tracing::warn!(account, generation, status, "the account waits for a new artifact");
+                if let Some(on_refused) = self.shared.on_refused.as_ref().filter(|_| status == ArtifactStatus::Rejected.name()) {
+                    on_refused(account, generation);
+                }
                 let link = Link { auth_status: Some(status.into()), ..Link::default() };
                 (EventKind::AccountAuthChanged, format!("onlyfans:{account}:auth:{generation}:{status}"), link)
             }
