@@ -119,8 +119,16 @@ fn leaves(value: &serde_yaml::Value, known: &Known, path: &str, found: &mut Vec<
     }
 }
 
+/// Variables of other people's tools that set a key of ours, as those tools' own documentation says.
+const FOREIGN_VARIABLES: [(&str, &str); 1] = [("PUBSUB_EMULATOR_HOST", "bus.google.emulator")];
+
 /// The variables. One that begins with `CONVPIPE_` and is none of ours is a misspelt one, and says nothing where it should.
 fn environment(environment: &Environment, layers: &mut Layers) {
+    for (name, key) in FOREIGN_VARIABLES {
+        if let Some(value) = environment.get(name) {
+            say(layers, Speaker::Env(name), key, value);
+        }
+    }
     for (name, value) in environment.with_prefix("CONVPIPE_") {
         if name == "CONVPIPE_CONFIG" || name.starts_with("CONVPIPE_TEST_") {
             continue;
