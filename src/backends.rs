@@ -3,16 +3,18 @@
 use crate::bus::Bus;
 use crate::bus::BusError;
 use crate::bus::embedded::EmbeddedBus;
+use crate::bus::google::GoogleBus;
 use crate::config::{BusBackend, Config, DocumentsBackend};
 use crate::documents::{Access, Documents, DocumentsError};
 
 /// Opens the bus.
 ///
 /// # Errors
-/// Where its storage cannot be opened; the text says what to do.
-pub fn bus(config: &Config) -> Result<Bus, BusError> {
+/// Where its storage cannot be opened, or the credentials for it are missing or refused; the text says what to do.
+pub async fn bus(config: &Config) -> Result<Bus, BusError> {
     match config.bus.backend {
         BusBackend::Embedded => EmbeddedBus::open(&config.bus.embedded).map(Bus::Embedded),
+        BusBackend::Google => Box::pin(GoogleBus::open(&config.bus.google)).await.map(Bus::Google),
     }
 }
 

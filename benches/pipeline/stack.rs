@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use convpipe::auth::ArtifactStore;
-use convpipe::backends;
 use convpipe::bus::Bus;
+use convpipe::bus::embedded::EmbeddedBus;
 use convpipe::config::{Config, Environment, Sources, load};
 use convpipe::runtime::clock;
 use convpipe::schema::ARTIFACT_SCHEMA;
@@ -40,7 +40,7 @@ impl Stack {
     }
 
     pub(crate) fn bus(&self) -> Bus {
-        backends::bus(&self.config).unwrap()
+        Bus::Embedded(EmbeddedBus::open(&self.config.bus.embedded).unwrap())
     }
 
     /// Writes artifacts that lead to a server.
@@ -87,7 +87,7 @@ impl Stack {
     /// Waits until a subscription has nothing left.
     pub(crate) async fn drained(&self, bus: &Bus, subscription: &str) {
         let deadline = Instant::now() + Duration::from_secs(300);
-        while bus.backlog(&self.config.bus.topic, subscription).await.map_or(1, |backlog| backlog.messages) > 0 {
+        while bus.backlog(&self.config.bus.topic, subscription).await.map_or(1, |backlog| backlog.messages.unwrap_or(1)) > 0 {
             assert!(Instant::now() < deadline, "{subscription} does not come to its end");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -6,17 +6,19 @@
 //!
 //! The engine is chosen once, where [`Bus`] is made; every other place sees one type.
 
+mod counters;
 pub mod embedded;
 mod error;
+pub mod google;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::schema::envelope::Envelope;
 use crate::schema::time::Millis;
 
-pub use error::{BusError, PublishError, StorageError, StorageFault, SubscribeError};
+pub use counters::{Counters, PublishCounters};
+pub use error::{BusError, PublishError, Refusal, ServiceError, ServiceFault, StorageError, StorageFault, SubscribeError};
 
 /// Largest envelope that a bus takes, bytes; as Pub/Sub has it.
 pub const MESSAGE_BYTES_MAX: usize = 10 << 20;
@@ -26,48 +28,59 @@ pub const MESSAGE_BYTES_MAX: usize = 10 << 20;
 pub enum Bus {
     /// A SQLite log that the processes of one machine share.
     Embedded(embedded::EmbeddedBus),
+    /// Google Cloud Pub/Sub.
+    Google(google::GoogleBus),
 }
 
 impl Bus {
-    /// A publisher of one topic; the topic is created where absent. Blocks for the few milliseconds of opening a file.
+    /// A publisher of one topic. The embedded engine creates a topic that is absent, and blocks for the few milliseconds of opening a file. On
+    /// Pub/Sub topics are made by `convpipe provision`, and an absent one is told by the first publish. To be called on a Tokio runtime.
     ///
     /// # Errors
     /// Where the topic's storage cannot be opened; the text says which file and what to do.
     pub fn publisher(&self, topic: &str) -> Result<Publisher, BusError> {
         match self {
             Self::Embedded(bus) => bus.publisher(topic).map(Publisher::Embedded),
+            Self::Google(bus) => Ok(Publisher::Google(bus.publisher(topic))),
         }
     }
 
-    /// A subscriber of one subscription. An absent subscription is created, and starts at the oldest message that the topic still holds.
-    /// Any number of subscribers, in any number of processes, share the deliveries of one subscription.
+    /// A subscriber of one subscription. Any number of subscribers, in any number of processes, share the deliveries of one subscription.
+    ///
+    /// The embedded engine creates an absent subscription, which starts at the oldest message that the topic still holds. On Pub/Sub
+    /// subscriptions are made by `convpipe provision`, and hold what is published from then on.
     ///
     /// # Errors
-    /// Where the subscription's storage cannot be opened; the text says which file and what to do.
+    /// Where the subscription's storage cannot be opened, or where there is none, the service lets nobody in, or it belongs to another topic. A
+    /// service that is only down is no error: the subscriber waits for it.
     pub async fn subscriber(&self, topic: &str, subscription: &str) -> Result<Subscriber, BusError> {
         match self {
             Self::Embedded(bus) => bus.subscriber(topic, subscription).await.map(Subscriber::Embedded),
+            // Boxed, for what it takes to ask the service is large, and lies in the caller's future otherwise.
+            Self::Google(bus) => Box::pin(bus.subscriber(topic, subscription)).await.map(Subscriber::Google),
         }
     }
 
     /// Delivers again, to one subscription, what was published at `since` or later and is still held, acked or not. What was published earlier
-    /// stays as it is.
+    /// stays as it is; on Pub/Sub it is delivered again too, because there a seek takes all that is older for acked.
     ///
     /// # Errors
     /// [`BusError::NoSubscription`] where there is none of that name, or where its storage cannot be written.
     pub async fn rewind(&self, topic: &str, subscription: &str, since: Millis) -> Result<(), BusError> {
         match self {
             Self::Embedded(bus) => bus.rewind(topic, subscription, since).await,
+            Self::Google(bus) => Box::pin(bus.rewind(topic, subscription, since)).await,
         }
     }
 
-    /// What a subscription has not acked yet.
+    /// What a subscription has not acked yet, as far as the engine can tell: see [`Backlog`].
     ///
     /// # Errors
     /// [`BusError::NoSubscription`] where there is none of that name, or where its storage cannot be read.
     pub async fn backlog(&self, topic: &str, subscription: &str) -> Result<Backlog, BusError> {
         match self {
             Self::Embedded(bus) => bus.backlog(topic, subscription).await,
+            Self::Google(bus) => Box::pin(bus.backlog(topic, subscription)).await,
         }
     }
 }
@@ -77,6 +90,8 @@ impl Bus {
 pub enum Publisher {
     /// Of the embedded engine.
     Embedded(embedded::Publisher),
+    /// Of Pub/Sub.
+    Google(google::Publisher),
 }
 
 impl Publisher {
@@ -85,11 +100,21 @@ impl Publisher {
     /// Cancelling leaves it open whether the batch was written.
     ///
     /// # Errors
-    /// After an error nothing is known to be written. Where [`PublishError::is_retryable`], publish the same batch again: event ids make
-    /// the duplicates harmless.
+    /// After an error nothing is known to be written, unless it is [`PublishError::Refused`]: then all the others are. Where
+    /// [`PublishError::is_retryable`], publish the same batch again: event ids make the duplicates harmless.
     pub async fn publish(&self, batch: Vec<Envelope>) -> Result<(), PublishError> {
         match self {
             Self::Embedded(publisher) => publisher.publish(batch).await,
+            Self::Google(publisher) => publisher.publish(batch).await,
+        }
+    }
+
+    /// The counters of this publisher and its clones.
+    #[must_use]
+    pub fn counters(&self) -> Arc<PublishCounters> {
+        match self {
+            Self::Embedded(publisher) => publisher.counters(),
+            Self::Google(publisher) => publisher.counters(),
         }
     }
 }
@@ -99,18 +124,22 @@ impl Publisher {
 pub enum Subscriber {
     /// Of the embedded engine.
     Embedded(embedded::Subscriber),
+    /// Of Pub/Sub.
+    Google(google::Subscriber),
 }
 
 impl Subscriber {
-    /// Waits until there is something to deliver and returns all that has gathered, at most the in-flight window. New messages come in
-    /// the order of the log; what is delivered again comes before them. Cancel-safe: nothing is taken by a call that is dropped.
+    /// Waits until there is something to deliver and returns all that has gathered, at most the in-flight window. Messages of one ordering key
+    /// come in the order of their publishing; what is delivered again comes before those after it. (The embedded engine keeps the order of all.)
+    /// Cancel-safe: nothing is taken by a call that is dropped.
     ///
     /// # Errors
-    /// A storage fault is reported once and retried in the background, so calling again is right, unless it is
+    /// A fault of the storage or the service is reported once and retried in the background, so calling again is right, unless it is
     /// [`SubscribeError::Closed`].
     pub async fn next(&mut self) -> Result<Vec<Delivery>, SubscribeError> {
         match self {
             Self::Embedded(subscriber) => subscriber.next().await,
+            Self::Google(subscriber) => subscriber.next().await,
         }
     }
 
@@ -119,6 +148,7 @@ impl Subscriber {
     pub fn acker(&self) -> Acker {
         match self {
             Self::Embedded(subscriber) => Acker::Embedded(subscriber.acker()),
+            Self::Google(subscriber) => Acker::Google(subscriber.acker()),
         }
     }
 
@@ -127,6 +157,7 @@ impl Subscriber {
     pub fn counters(&self) -> Arc<Counters> {
         match self {
             Self::Embedded(subscriber) => subscriber.counters(),
+            Self::Google(subscriber) => subscriber.counters(),
         }
     }
 
@@ -135,6 +166,7 @@ impl Subscriber {
     pub async fn close(self, deadline: Duration) {
         match self {
             Self::Embedded(subscriber) => subscriber.close(deadline).await,
+            Self::Google(subscriber) => subscriber.close(deadline).await,
         }
     }
 }
@@ -145,6 +177,8 @@ impl Subscriber {
 pub enum Acker {
     /// Of the embedded engine.
     Embedded(embedded::Acker),
+    /// Of Pub/Sub.
+    Google(google::Acker),
 }
 
 impl Acker {
@@ -152,6 +186,7 @@ impl Acker {
     pub fn ack(&self, ids: &[AckId]) {
         match self {
             Self::Embedded(acker) => acker.ack(ids),
+            Self::Google(acker) => acker.ack(ids),
         }
     }
 
@@ -159,6 +194,7 @@ impl Acker {
     pub fn nack(&self, id: AckId, delay: Duration) {
         match self {
             Self::Embedded(acker) => acker.nack(id, delay),
+            Self::Google(acker) => acker.nack(id, delay),
         }
     }
 }
@@ -168,7 +204,8 @@ impl Acker {
 pub struct Delivery {
     /// The message; a slice of the segment that it came in.
     pub envelope: Envelope,
-    /// Which delivery of this message to this subscription it is: 1 for the first. What a clean close gave back does not count.
+    /// Which delivery of this message to this subscription it is: 1 for the first. What a clean close gave back does not count on the embedded
+    /// engine. On Pub/Sub it does, and the number is about right, where the subscription has a dead-letter policy; else it is always 1.
     pub attempt: u32,
     /// When its publish was written.
     pub published_at: Millis,
@@ -183,67 +220,12 @@ pub struct AckId {
     index: u32,
 }
 
-/// What a subscription has not acked yet.
+/// What a subscription has not acked yet. The embedded engine counts it. Pub/Sub has no call that does (its metrics are minutes behind), so there
+/// only the bound is known that retention sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Backlog {
-    /// Messages, delivered or not.
-    pub messages: u64,
-    /// How long ago the oldest of them was published; `None` when there is none.
+    /// Messages, delivered or not; `None` where the engine cannot tell.
+    pub messages: Option<u64>,
+    /// None of them was published longer ago than this; `None` when it is certain that there is none.
     pub oldest_age: Option<Duration>,
-}
-
-/// What one subscriber did since it was opened. All but `in_flight` only grow.
-#[derive(Debug, Default)]
-pub struct Counters {
-    delivered: AtomicU64,
-    redelivered: AtomicU64,
-    acked: AtomicU64,
-    nacked: AtomicU64,
-    lost_to_retention: AtomicU64,
-    corrupt: AtomicU64,
-    in_flight: AtomicU64,
-}
-
-impl Counters {
-    /// Deliveries made, repeated ones included.
-    #[must_use]
-    pub fn delivered(&self) -> u64 {
-        self.delivered.load(Ordering::Relaxed)
-    }
-
-    /// Of these, those with an attempt above 1.
-    #[must_use]
-    pub fn redelivered(&self) -> u64 {
-        self.redelivered.load(Ordering::Relaxed)
-    }
-
-    /// Deliveries acked.
-    #[must_use]
-    pub fn acked(&self) -> u64 {
-        self.acked.load(Ordering::Relaxed)
-    }
-
-    /// Deliveries nacked.
-    #[must_use]
-    pub fn nacked(&self) -> u64 {
-        self.nacked.load(Ordering::Relaxed)
-    }
-
-    /// Messages that retention deleted before this subscription had acked them.
-    #[must_use]
-    pub fn lost_to_retention(&self) -> u64 {
-        self.lost_to_retention.load(Ordering::Relaxed)
-    }
-
-    /// Messages that were skipped because their stored bytes are damaged.
-    #[must_use]
-    pub fn corrupt(&self) -> u64 {
-        self.corrupt.load(Ordering::Relaxed)
-    }
-
-    /// Messages held unanswered right now, including those that [`Subscriber::next`] has not returned yet.
-    #[must_use]
-    pub fn in_flight(&self) -> u64 {
-        self.in_flight.load(Ordering::Relaxed)
-    }
 }

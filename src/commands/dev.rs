@@ -112,7 +112,7 @@ async fn pipeline(
     let (player, source) = stage(overview.accounts.iter().map(String::as_str), &overview.online);
     let serving = tokio::spawn(serve(listener, source, stop_serving.clone()));
 
-    let bus = backends::bus(config)?;
+    let bus = backends::bus(config).await?;
     let (live, is_live) = watch::channel(0usize);
     let on_live: OnLive = Arc::new(move |_| live.send_modify(|live| *live += 1));
     let mut folding = tokio::spawn({

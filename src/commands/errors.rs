@@ -2,7 +2,7 @@
 
 use super::{CommandError, Exit};
 use crate::auth::{ArtifactError, LockError, Problem};
-use crate::bus::{BusError, StorageFault};
+use crate::bus::{BusError, PublishError, ServiceFault, StorageFault};
 use crate::daemons::auth_refresh::RefreshError;
 use crate::daemons::ingest::IngestError;
 use crate::daemons::playback::RecordingError;
@@ -15,8 +15,30 @@ use crate::views::ViewsError;
 
 impl From<BusError> for CommandError {
     fn from(error: BusError) -> Self {
-        let full = matches!(&error, BusError::Storage(storage) if storage.fault == StorageFault::Full);
-        Self::of(if full { Exit::TryLater } else { Exit::Unavailable }, &error)
+        let exit = match &error {
+            BusError::Storage(storage) if storage.fault == StorageFault::Full => Exit::TryLater,
+            BusError::Service(service) => of_service(service.fault),
+            _ => Exit::Unavailable,
+        };
+        Self::of(exit, &error)
+    }
+}
+
+impl From<PublishError> for CommandError {
+    fn from(error: PublishError) -> Self {
+        let exit = match &error {
+            PublishError::Service(service) => of_service(service.fault),
+            PublishError::TooLarge { .. } | PublishError::Refused { .. } => Exit::BadData,
+            PublishError::Storage(_) | PublishError::Closed => Exit::Unavailable,
+        };
+        Self::of(exit, &error)
+    }
+}
+
+const fn of_service(fault: ServiceFault) -> Exit {
+    match fault {
+        ServiceFault::Credentials | ServiceFault::Denied => Exit::AuthRefused,
+        _ => Exit::Unavailable,
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
     check_artifacts(&config)?;
     context.block_on(async {
         let shutdown = super::listen()?;
-        serve(&config, &backends::bus(&config)?, None, shutdown).await?;
+        serve(&config, &backends::bus(&config).await?, None, shutdown).await?;
         Ok(Exit::Done)
     })
 }

@@ -52,7 +52,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
     }
     context.block_on(async {
         let shutdown = super::listen()?;
-        let bus = backends::bus(&config)?;
+        let bus = backends::bus(&config).await?;
         serve(&config, bus, args.only != Some(Only::Documents), args.only != Some(Only::Views), shutdown).await?;
         Ok(Exit::Done)
     })

@@ -120,7 +120,8 @@ fn leaves(value: &serde_yaml::Value, known: &Known, path: &str, found: &mut Vec<
 }
 
 /// Variables of other people's tools that set a key of ours, as those tools' own documentation says.
-const FOREIGN_VARIABLES: [(&str, &str); 1] = [("FIRESTORE_EMULATOR_HOST", "documents.firestore.emulator")];
+const FOREIGN_VARIABLES: [(&str, &str); 2] =
+    [("PUBSUB_EMULATOR_HOST", "bus.google.emulator"), ("FIRESTORE_EMULATOR_HOST", "documents.firestore.emulator")];
 
 /// The variables. One that begins with `CONVPIPE_` and is none of ours is a misspelt one, and says nothing where it should.
 fn environment(environment: &Environment, layers: &mut Layers) {

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::auth;
 use super::known::join;
-use super::{Config, DocumentsBackend, RedisConfig, Tiers};
+use super::{BusBackend, Config, DocumentsBackend, RedisConfig, Tiers};
 use crate::schema::event::EventKind;
 use crate::schema::policy::{DuePolicy, HighValuePolicy, PriorityRule};
 
@@ -51,7 +51,8 @@ pub(super) fn violations(config: &Config) -> Vec<Violation> {
 }
 
 /// Keys for which zero means something: at once, or never.
-const ZERO_IS_FINE: [&str; 6] = [
+const ZERO_IS_FINE: [&str; 7] = [
+    "bus.google.publish_linger_ms",
     "documents.linger_ms",
     "documents.firestore.summary_interval_ms",
     "ingest.drain_timeout_s",
@@ -119,10 +120,7 @@ impl Found {
             ("bus.documents_subscription", &bus.documents_subscription),
         ];
         for (key, name) in names {
-            let rest = name.strip_prefix(|first: char| first.is_ascii_alphabetic());
-            let is_name = (3..=255).contains(&name.len())
-                && rest.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')));
-            self.require(is_name, key, "a name is a letter and 2 to 254 letters, digits, `-`, `_` or `.`");
+            self.name(key, name);
         }
         self.require(bus.topic != bus.quarantine_topic, "bus.quarantine_topic", "is the same as bus.topic");
         self.require(
@@ -131,6 +129,57 @@ impl Found {
             "is the same as bus.views_subscription; each would see half of the events",
         );
         self.at_least(("bus.embedded.in_flight_max", bus.embedded.in_flight_max), ("snapshot.batch_max", config.snapshot.batch_max));
+        self.google(config);
+    }
+
+    /// The service's own limits, told before it tells them itself.
+    fn google(&mut self, config: &Config) {
+        let (bus, google) = (&config.bus, &config.bus.google);
+        let is_google = bus.backend == BusBackend::Google;
+        self.require(!is_google || google.project.is_some(), "bus.google.project", "is needed where bus.backend is google");
+        let is_project = google.project.as_ref().is_none_or(|project| {
+            (1..=100).contains(&project.len()) && project.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':'))
+        });
+        self.require(is_project, "bus.google.project", "is no project id: letters, digits and `-`");
+        let is_endpoint = google.endpoint.as_ref().is_none_or(|endpoint| {
+            Url::parse(endpoint).is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.has_host() && url.username().is_empty())
+        });
+        self.require(is_endpoint, "bus.google.endpoint", "is a URL such as https://europe-west1-pubsub.googleapis.com");
+        let is_emulator = google.emulator.as_ref().is_none_or(|emulator| {
+            let port = emulator.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains('/'));
+            port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0))
+        });
+        self.require(is_emulator, "bus.google.emulator", "is host:port, such as 127.0.0.1:8085");
+        let names = [&bus.topic, &bus.quarantine_topic, &bus.views_subscription, &bus.documents_subscription, &google.dead_letter_topic];
+        let reserved = is_google.then(|| names.into_iter().find(|name| name.starts_with("goog"))).flatten();
+        self.require(reserved.is_none(), "bus", "a name cannot begin with goog where bus.backend is google");
+        self.name("bus.google.dead_letter_topic", &google.dead_letter_topic);
+        let is_other = ![&bus.topic, &bus.quarantine_topic].contains(&&google.dead_letter_topic);
+        self.require(is_other, "bus.google.dead_letter_topic", "is a topic of its own, neither bus.topic nor bus.quarantine_topic");
+        for (key, value, min, max) in [
+            ("publish_batch_max", u64::from(google.publish_batch_max), 1, 1_000),
+            ("publish_batch_bytes_max", u64::from(google.publish_batch_bytes_max), 1, 10_000_000),
+            ("streams", google.streams as u64, 1, 64),
+            ("lease_s", google.lease_s, 10, 600),
+            ("retention_s", google.retention_s, 600, 31 * 86_400),
+            ("dead_letter_attempts_max", u64::from(google.dead_letter_attempts_max), 5, 100),
+        ] {
+            self.require((min..=max).contains(&value), &format!("bus.google.{key}"), &format!("is {min} to {max}"));
+        }
+        let (attempts, backstop) = (google.attempts_max, google.dead_letter_attempts_max);
+        self.at_least(("bus.google.dead_letter_attempts_max", backstop), ("bus.google.attempts_max", attempts));
+        self.at_least(
+            ("bus.google.publish_deadline_ms", google.publish_deadline_ms),
+            ("bus.google.publish_timeout_ms", google.publish_timeout_ms),
+        );
+        self.at_least(("bus.google.in_flight_max", google.in_flight_max), ("snapshot.batch_max", config.snapshot.batch_max));
+    }
+
+    fn name(&mut self, key: &str, name: &str) {
+        let rest = name.strip_prefix(|first: char| first.is_ascii_alphabetic());
+        let is_name = (3..=255).contains(&name.len())
+            && rest.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')));
+        self.require(is_name, key, "a name is a letter and 2 to 254 letters, digits, `-`, `_` or `.`");
     }
 
     /// Firestore's own limits, told before it tells them itself.
@@ -317,6 +366,37 @@ mod tests {
         check(|c| c.snapshot.lanes = 65, &[("snapshot.lanes", "1 to 64")]);
         check(|c| c.ingest.depth_max = 129, &[("ingest.depth_max", "128")]);
         check(|c| c.log.filter = " ".into(), &[("log.filter", "empty")]);
+    }
+
+    #[test]
+    fn what_pubsub_would_refuse_is_refused_before() {
+        check(|c| c.bus.backend = BusBackend::Google, &[("bus.google.project", "is needed")]);
+        let google = |change: fn(&mut crate::config::GoogleBusConfig), expected: &[(&str, &str)]| {
+            check(
+                |c| {
+                    c.bus.backend = BusBackend::Google;
+                    c.bus.google.project = Some("demo".into());
+                    change(&mut c.bus.google);
+                },
+                expected,
+            );
+        };
+        google(|_| {}, &[]);
+        google(|g| g.project = Some("a/topics/b".into()), &[("bus.google.project", "no project id")]);
+        google(|g| g.endpoint = Some("https://europe-west1-pubsub.googleapis.com:443".into()), &[]);
+        google(|g| g.endpoint = Some("europe-west1-pubsub.googleapis.com".into()), &[("bus.google.endpoint", "is a URL")]);
+        for (emulator, valid) in [("127.0.0.1:8085", true), ("[::1]:8085", true), ("8085", false), ("http://a:1", false), ("a:0", false)] {
+            let mut config = Config::default();
+            config.bus.google.emulator = Some(emulator.into());
+            assert_eq!(violations(&config).is_empty(), valid, "{emulator}");
+        }
+        google(|g| g.publish_batch_max = 1_001, &[("bus.google.publish_batch_max", "1 to 1000")]);
+        google(|g| g.lease_s = 5, &[("bus.google.lease_s", "10 to 600")]);
+        google(|g| g.retention_s = 60, &[("bus.google.retention_s", "600 to")]);
+        google(|g| g.attempts_max = 101, &[("bus.google.dead_letter_attempts_max", "at least bus.google.attempts_max, which is 101")]);
+        google(|g| g.in_flight_max = 10, &[("bus.google.in_flight_max", "at least snapshot.batch_max")]);
+        google(|g| g.dead_letter_topic = "goog-x".into(), &[("bus", "goog")]);
+        google(|g| g.dead_letter_topic = "convpipe-events".into(), &[("bus.google.dead_letter_topic", "of its own")]);
     }
 
     #[test]

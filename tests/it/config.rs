@@ -67,6 +67,27 @@ fn variables_are_texts_or_yaml() {
 }
 
 #[test]
+fn the_variable_of_an_emulator_is_heard_and_ours_wins() {
+    let text = "bus: {backend: google, google: {project: demo}}\n";
+    let foreign = ("PUBSUB_EMULATOR_HOST", "127.0.0.1:8085");
+    let ours = ("CONVPIPE_BUS_GOOGLE_EMULATOR", "127.0.0.1:9");
+    for (variables, expected, origin) in [
+        (&[][..], None, "default"),
+        (&[("PUBSUB_EMULATOR_HOST", "")][..], None, "default"),
+        (&[foreign][..], Some("127.0.0.1:8085"), "env PUBSUB_EMULATOR_HOST"),
+        (&[foreign, ours][..], Some("127.0.0.1:9"), "env CONVPIPE_BUS_GOOGLE_EMULATOR"),
+    ] {
+        let loaded = load_text(text, variables, &[]).unwrap();
+        assert_eq!(loaded.config.bus.google.emulator.as_deref(), expected);
+        assert_eq!(loaded.origins["bus.google.emulator"].to_string(), origin);
+    }
+    assert_eq!(
+        complaints(text, &[("PUBSUB_EMULATOR_HOST", "http://here")]),
+        ["PUBSUB_EMULATOR_HOST: bus.google.emulator: is host:port, such as 127.0.0.1:8085"]
+    );
+}
+
+#[test]
 fn what_is_wrong_is_told_with_its_place_and_what_was_meant() {
     type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
     let cases: &[Case<'_>] = &[
@@ -92,7 +113,11 @@ fn what_is_wrong_is_told_with_its_place_and_what_was_meant() {
                 "convpipe.yaml:4:6: bus: keys stand under this one; it has no value of its own",
             ],
         ),
-        ("bus:\n  backend: embeded\n", &[], &["convpipe.yaml:2:12: bus.backend: unknown variant `embeded`, expected `embedded`"]),
+        (
+            "bus:\n  backend: embeded\n",
+            &[],
+            &["convpipe.yaml:2:12: bus.backend: unknown variant `embeded`, expected `embedded` or `google`"],
+        ),
         (
             "priority:\n  rules:\n    - reason: x\n      level: high\n      kind: [tip.]\n",
             &[],

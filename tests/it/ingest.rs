@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use convpipe::bus::Refusal;
 use convpipe::config::IngestConfig;
 use convpipe::daemons::ingest::{self, Change, Counters, Counts, Ingest, IngestError, Intake, Publish};
 use convpipe::runtime::shutdown::Shutdown;
@@ -32,17 +33,37 @@ const LIMIT: Duration = Duration::from_secs(10);
 struct Topic {
     messages: Arc<watch::Sender<Vec<Envelope>>>,
     down: Arc<AtomicBool>,
+    /// What says one of these is refused for good.
+    refuses: Arc<Mutex<Vec<&'static str>>>,
 }
 
-impl Publish for Topic {
-    type Error = &'static str;
+/// What was refused for good; nothing where the bus is down.
+#[derive(Debug, thiserror::Error)]
+#[error("the bus refuses {}", .0.len())]
+struct Refused(Vec<Refusal>);
 
-    async fn publish(&self, batch: Vec<Envelope>) -> Result<(), &'static str> {
+impl Publish for Topic {
+    type Error = Refused;
+
+    async fn publish(&self, batch: Vec<Envelope>) -> Result<(), Refused> {
         if self.down.load(Ordering::SeqCst) {
-            return Err("the bus is down");
+            return Err(Refused(Vec::new()));
         }
-        self.messages.send_modify(|messages| messages.extend(batch));
-        Ok(())
+        let refuses = self.refuses.lock().unwrap().clone();
+        let (mut taken, mut refused) = (Vec::new(), Vec::new());
+        for (index, envelope) in batch.into_iter().enumerate() {
+            if refuses.iter().any(|refused| say(&envelope).starts_with(refused)) {
+                refused.push(Refusal { index, reason: "not to its taste".into() });
+            } else {
+                taken.push(envelope);
+            }
+        }
+        self.messages.send_modify(|messages| messages.extend(taken));
+        if refused.is_empty() { Ok(()) } else { Err(Refused(refused)) }
+    }
+
+    fn refused(error: &Refused) -> &[Refusal] {
+        &error.0
     }
 }
 
@@ -244,6 +265,30 @@ async fn frames_become_events_in_order_and_a_stop_loses_none() {
     let published = events.messages.borrow().len() + quarantine.messages.borrow().len();
     assert_eq!(counts.published, published as u64);
     assert!(counts.frames >= 5_003 && counts.connects == 2 && counts.failures == 0, "{counts:?}");
+}
+
+#[tokio::test]
+async fn what_the_bus_refuses_for_good_is_set_aside_and_the_rest_goes_on() {
+    let (player, url, _platform) = platform(&["1"]).await;
+    let running = start(config(), vec![artifact("1", 1, &url)]);
+    running.events.refuses.lock().unwrap().extend(["message.received 2", "message.received 4"]);
+    running.quarantine.refuses.lock().unwrap().push("not_json");
+    for frame in ["1", "2", "3", "{broken", "4", "5"] {
+        player.play("1", frame.to_owned()).await.unwrap();
+    }
+    let said = running.events.wait_for("message.received 5").await;
+    assert_eq!(said.iter().filter(|said| said.starts_with("message")).count(), 3, "{said:?}");
+    running.quarantine.wait("both", |said| said.len() == 2).await;
+    let quarantined = running.quarantine.messages.borrow().clone();
+    for (envelope, id) in quarantined.iter().zip(["m2", "m4"]) {
+        let event = envelope.event().unwrap();
+        assert_eq!(event.id.raw(), id, "its JSON is whole");
+        let attribute = |name| envelope.attribute(name).unwrap_or_default();
+        assert_eq!([attribute("reason"), attribute("detail"), attribute("stage")], ["refused_by_bus", "not to its taste", "publish"]);
+        assert_eq!(attribute("account"), "1");
+    }
+    let counts = running.stop().await.unwrap();
+    assert_eq!((counts.refused, counts.quarantine_refused, counts.publish_retries, counts.buffer_bytes), (2, 1, 0, 0));
 }
 
 #[tokio::test]

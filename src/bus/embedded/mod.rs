@@ -102,7 +102,11 @@ impl EmbeddedBus {
     ) -> Result<T, BusError> {
         let path = self.cursor_path(topic, subscription);
         if !path.exists() {
-            return Err(BusError::NoSubscription { topic: topic.to_owned(), subscription: subscription.to_owned() });
+            return Err(BusError::NoSubscription {
+                topic: topic.to_owned(),
+                subscription: subscription.to_owned(),
+                hint: "it is created by its first subscriber",
+            });
         }
         let (log_path, sync) = (self.log_path(topic), self.config.sync);
         let done = tokio::task::spawn_blocking(move || work(&log_path, &path, sync));
@@ -131,7 +135,7 @@ fn backlog(log_path: &Path, cursor_path: &Path, sync: Durability) -> Result<Back
         None => None,
     };
     let age = |at: Millis| Duration::from_millis(u64::try_from(now().since(at)).unwrap_or(0));
-    Ok(Backlog { messages: u64::try_from(unacked.messages).unwrap_or(0), oldest_age: published_at.map(age) })
+    Ok(Backlog { messages: Some(u64::try_from(unacked.messages).unwrap_or(0)), oldest_age: published_at.map(age) })
 }
 
 /// Creates a folder that only this user may enter; its absent parents too.

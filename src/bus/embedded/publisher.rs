@@ -1,5 +1,6 @@
 //! Publishing: one thread owns the connection, and commits together what gathered while the previous commit ran.
 
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use tokio::sync::{mpsc, oneshot};
@@ -9,7 +10,8 @@ use super::log::{Log, Retention, written_bytes};
 use super::segment::{Encoder, Segment};
 use super::wake::Ringer;
 use super::{EmbeddedBus, now, spawn};
-use crate::bus::{BusError, MESSAGE_BYTES_MAX, PublishError};
+use crate::bus::counters::InFlight;
+use crate::bus::{BusError, MESSAGE_BYTES_MAX, PublishCounters, PublishError};
 use crate::config::EmbeddedBusConfig;
 use crate::schema::envelope::Envelope;
 
@@ -22,6 +24,7 @@ const COMMIT_BYTES: usize = 4 << 20;
 #[derive(Debug, Clone)]
 pub struct Publisher {
     requests: mpsc::Sender<Request>,
+    counters: Arc<PublishCounters>,
 }
 
 #[derive(Debug)]
@@ -44,7 +47,7 @@ impl Publisher {
         })?;
         let ended = |_| BusError::Thread { topic: topic.to_owned(), reason: "it ended while opening the log".into() };
         opening.recv().map_err(ended)??;
-        Ok(Self { requests })
+        Ok(Self { requests, counters: Arc::default() })
     }
 
     pub(in crate::bus) async fn publish(&self, batch: Vec<Envelope>) -> Result<(), PublishError> {
@@ -54,9 +57,16 @@ impl Publisher {
         if batch.is_empty() {
             return Ok(());
         }
+        let in_flight = InFlight::of(&self.counters, &batch);
         let (reply, confirmed) = oneshot::channel();
         self.requests.send(Request { batch, reply }).await.map_err(|_| PublishError::Closed)?;
-        confirmed.await.map_err(|_| PublishError::Closed)?
+        confirmed.await.map_err(|_| PublishError::Closed)??;
+        in_flight.confirmed();
+        Ok(())
+    }
+
+    pub(in crate::bus) fn counters(&self) -> Arc<PublishCounters> {
+        Arc::clone(&self.counters)
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<Exit, CommandError> {
     run.warn_if_old(i64::try_from(config.redis.conversation_ttl_s).unwrap_or(i64::MAX / 1000) * 1000);
     run.context.block_on(async {
         let shutdown = crate::commands::listen()?;
-        let bus = backends::bus(config)?;
+        let bus = backends::bus(config).await?;
         let (events, taken) = mpsc::channel(QUEUE_MAX);
         let (quarantine, refused) = mpsc::channel(QUEUE_MAX);
         let publishing = tokio::spawn(publish(bus.publisher(&config.bus.topic)?, taken));
@@ -94,7 +94,7 @@ async fn publish(publisher: Publisher, mut taken: mpsc::Receiver<Envelope>) -> R
         if count == 0 {
             return Ok(published);
         }
-        publisher.publish(batch).await.map_err(|error| CommandError::of(Exit::Unavailable, &error))?;
+        publisher.publish(batch).await?;
         published += count as u64;
     }
 }

@@ -45,6 +45,10 @@ counters! {
     published,
     /// Publishes that failed and were tried again.
     publish_retries,
+    /// Events that the bus refused for good, and that went to the quarantine.
+    refused,
+    /// Quarantine messages that the bus refused for good: lost.
+    quarantine_refused,
     /// Class C events that were dropped, because the buffer was half full.
     dropped_c,
     /// Class B events that a newer one replaced, because the buffer was three quarters full.

@@ -1,7 +1,8 @@
 //! From the buffer to the bus, batch after batch.
 //!
 //! Self-clocked: what gathers while one batch is confirmed is the next one, so batches grow with the load and nothing waits for a timer.
-//! Invariant: a batch leaves the buffer's account only when the bus has confirmed all of it; a failed one is tried again for ever.
+//! Invariant: a batch leaves the buffer's account only when the bus has confirmed all of it, or has refused for good what the quarantine then
+//! took; a failed one is tried again for ever.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,8 +12,12 @@ use tokio::time::Instant;
 
 use super::buffer::Buffer;
 use super::counters::Counters;
+use crate::bus::{PublishError, Refusal};
 use crate::runtime::backoff::Backoff;
+use crate::runtime::clock;
+use crate::schema::NORMALIZER;
 use crate::schema::envelope::Envelope;
+use crate::transform::normalize::{QUARANTINE_CUT_BYTES, QUARANTINE_WHOLE_MAX_BYTES};
 
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -26,34 +31,61 @@ pub trait Publish: Send + Sync + 'static {
 
     /// Publishes a batch in order; returns when all of it is confirmed. After an error any part of it may have been published.
     fn publish(&self, batch: Vec<Envelope>) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// What an error says is refused for good. Where that is anything, all the rest of the batch is confirmed.
+    fn refused(_error: &Self::Error) -> &[Refusal] {
+        &[]
+    }
 }
 
 impl Publish for crate::bus::Publisher {
-    type Error = crate::bus::PublishError;
+    type Error = PublishError;
 
     async fn publish(&self, batch: Vec<Envelope>) -> Result<(), Self::Error> {
         Self::publish(self, batch).await
+    }
+
+    fn refused(error: &Self::Error) -> &[Refusal] {
+        match error {
+            PublishError::Refused { refused } => refused,
+            _ => &[],
+        }
     }
 }
 
 /// Publishes until the buffer is closed and empty.
 pub(super) async fn run<P: Publish>(buffer: Buffer, events: P, quarantine: P, batch_max: usize, counters: Arc<Counters>) {
     while let Some(batch) = buffer.take(batch_max).await {
-        confirm("events", &events, &batch.events, &counters).await;
-        confirm("quarantine", &quarantine, &batch.quarantine, &counters).await;
+        let refused = confirm("events", &events, &batch.events, &counters).await;
+        let mut aside = batch.quarantine.clone();
+        aside.extend(refused.iter().filter_map(|refusal| Some(set_aside(batch.events.get(refusal.index)?, &refusal.reason))));
+        Counters::add(&counters.refused, refused.len() as u64);
+        let lost = confirm("quarantine", &quarantine, &aside, &counters).await;
+        Counters::add(&counters.quarantine_refused, lost.len() as u64);
+        for refusal in &lost {
+            tracing::error!(reason = ?refusal.reason, "the quarantine refuses a message for good, and it is lost");
+        }
         Counters::add(&counters.published, batch.len() as u64);
         buffer.release(&batch);
     }
 }
 
-async fn confirm<P: Publish>(topic: &'static str, publisher: &P, messages: &[Envelope], counters: &Counters) {
+/// Publishes until all is confirmed but what is refused for good, which is returned.
+async fn confirm<P: Publish>(topic: &'static str, publisher: &P, messages: &[Envelope], counters: &Counters) -> Vec<Refusal> {
     if messages.is_empty() {
-        return;
+        return Vec::new();
     }
     let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
     let mut reported: Option<Instant> = None;
+    let mut refused = Vec::new();
     // A copy is a count up per message: the bytes are shared.
     while let Err(error) = publisher.publish(messages.to_vec()).await {
+        let refusals = P::refused(&error);
+        if !refusals.is_empty() {
+            tracing::warn!(topic, messages = refusals.len(), %error, "the bus refuses messages for good; they are set aside");
+            refused = refusals.to_vec();
+            break;
+        }
         Counters::add(&counters.publish_retries, 1);
         if reported.is_none_or(|at| at.elapsed() >= REPORT_EVERY) {
             reported = Some(Instant::now());
@@ -64,4 +96,26 @@ async fn confirm<P: Publish>(topic: &'static str, publisher: &P, messages: &[Env
     if reported.is_some() {
         tracing::info!(topic, failures = backoff.failures(), "the bus takes events again");
     }
+    refused
+}
+
+/// The quarantine message of an event that the bus will never take: its JSON, and why.
+fn set_aside(event: &Envelope, reason: &str) -> Envelope {
+    let data = event.data();
+    let (now, length) = (clock::now().to_string(), data.len().to_string());
+    let mut attributes = vec![
+        ("reason", "refused_by_bus"),
+        ("detail", reason),
+        ("stage", "publish"),
+        ("account", event.attribute("ce-accountid").unwrap_or_default()),
+        ("received_at", &now),
+        ("normalizer", NORMALIZER),
+    ];
+    let kept = if data.len() > QUARANTINE_WHOLE_MAX_BYTES {
+        attributes.push(("length", &length));
+        &data[..QUARANTINE_CUT_BYTES]
+    } else {
+        data
+    };
+    Envelope::new(event.ordering_key(), &attributes, kept)
 }

@@ -1,26 +1,32 @@
 //! The embedded engine: the contract, and what only it promises: other processes, SIGKILL, files that are damaged, retention.
 
+use std::future::Future;
 use std::path::Path;
+use std::pin::Pin;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use convpipe::bus::Bus;
 use convpipe::bus::embedded::EmbeddedBus;
+use convpipe::bus::{Bus, BusError};
 use convpipe::config::EmbeddedBusConfig;
 use convpipe::schema::envelope::Envelope;
 use rusqlite::Connection;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::{Fresh, Limits, ack, drain, messages, number, numbers, take, wait_for_backlog, within};
+use super::{Engine, Fresh, Limits, Names, ack, drain, message, messages, number, numbers, take, text, wait_for_backlog, within};
 
 super::contract::contract!(open);
 
-fn open(limits: Limits) -> Fresh {
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// Topics and subscriptions come to be by themselves.
+fn open(limits: Limits, _names: Names) -> Pin<Box<dyn Future<Output = Option<Fresh>>>> {
     let dir = tempfile::tempdir().unwrap();
     let config =
         EmbeddedBusConfig { in_flight_max: limits.in_flight_max, in_flight_bytes_max: limits.in_flight_bytes_max, ..config(dir.path()) };
-    Fresh { bus: Bus::Embedded(EmbeddedBus::open(&config).unwrap()), _keep: Box::new(dir) }
+    let bus = Bus::Embedded(EmbeddedBus::open(&config).unwrap());
+    Box::pin(std::future::ready(Some(Fresh { bus, engine: Engine::Embedded, _keep: Box::new(dir) })))
 }
 
 fn config(dir: &Path) -> EmbeddedBusConfig {
@@ -36,6 +42,113 @@ fn fresh() -> (TempDir, EmbeddedBusConfig, Bus) {
     let config = config(dir.path());
     let bus = bus(&config);
     (dir, config, bus)
+}
+
+#[tokio::test]
+async fn what_was_published_since_a_time_comes_again() {
+    let (_dir, _, bus) = fresh();
+    let publisher = bus.publisher("t").unwrap();
+    let mut subscriber = bus.subscriber("t", "s").await.unwrap();
+    let mut other = bus.subscriber("t", "other").await.unwrap();
+    publisher.publish(messages(0..10)).await.unwrap();
+    let before = take(&mut subscriber, 10).await;
+    // Publishing times are whole milliseconds.
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    publisher.publish(messages(10..20)).await.unwrap();
+    let after = take(&mut subscriber, 10).await;
+    let since = after[0].published_at;
+    assert!(before[9].published_at < since);
+    ack(&subscriber, &before[..5]);
+    ack(&subscriber, &after[..5]);
+    bus.rewind("t", "s", since).await.unwrap();
+    let again = take(&mut subscriber, 10).await;
+    assert_eq!(numbers(&again), (10..20).collect::<Vec<_>>(), "acked or not");
+    ack(&subscriber, &before);
+    ack(&subscriber, &after);
+    ack(&subscriber, &again);
+    wait_for_backlog(&bus, "t", "s", 0).await;
+    let of_other = take(&mut other, 20).await;
+    ack(&other, &of_other);
+    wait_for_backlog(&bus, "t", "other", 0).await;
+
+    bus.rewind("t", "s", since.plus(3_600_000)).await.unwrap();
+    assert_eq!(bus.backlog("t", "s").await.unwrap().messages, Some(0), "nothing was published since");
+    bus.rewind("t", "s", before[0].published_at).await.unwrap();
+    assert_eq!(numbers(&take(&mut subscriber, 20).await), (0..20).collect::<Vec<_>>());
+    let absent = bus.rewind("t", "nobody", since).await.unwrap_err();
+    assert!(matches!(absent, BusError::NoSubscription { .. }), "{absent}");
+}
+
+#[tokio::test]
+async fn any_name_is_a_name() {
+    let (_dir, _, bus) = fresh();
+    for (topic, subscription) in [("../escape", "a/b"), ("a.b", "c"), ("a", "b.c"), ("", ""), (&"long".repeat(50), "ü\n")] {
+        let mut subscriber = bus.subscriber(topic, subscription).await.unwrap();
+        bus.publisher(topic).unwrap().publish(vec![message(topic)]).await.unwrap();
+        let taken = take(&mut subscriber, 1).await;
+        assert_eq!(text(&taken[0]), topic);
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_acked_before_a_close_comes_after_it_and_nothing_else() {
+    let (_dir, _, bus) = fresh();
+    let publisher = bus.publisher("t").unwrap();
+    publisher.publish(messages(0..600)).await.unwrap();
+    let mut subscriber = bus.subscriber("t", "s").await.unwrap();
+    let taken = take(&mut subscriber, 600).await;
+    let (done, left): (Vec<_>, Vec<_>) = taken.into_iter().partition(|delivery| !number(delivery).is_multiple_of(3));
+    ack(&subscriber, &done);
+    subscriber.close(CLOSE).await;
+    let backlog = bus.backlog("t", "s").await.unwrap();
+    assert_eq!(backlog.messages, Some(left.len() as u64));
+    assert!(backlog.oldest_age.is_some());
+    publisher.publish(messages([600])).await.unwrap();
+    let mut subscriber = bus.subscriber("t", "s").await.unwrap();
+    let taken = take(&mut subscriber, left.len() + 1).await;
+    let mut expected = numbers(&left);
+    expected.push(600);
+    assert_eq!(numbers(&taken), expected);
+    assert!(taken.iter().all(|delivery| delivery.attempt == 1), "what a clean close gave back is no attempt");
+}
+
+#[tokio::test]
+async fn closing_gives_back_what_is_unanswered_at_once() {
+    let (_dir, _, bus) = fresh();
+    bus.publisher("t").unwrap().publish(messages(0..300)).await.unwrap();
+    let mut holder = bus.subscriber("t", "s").await.unwrap();
+    let held = take(&mut holder, 300).await;
+    let mut heir = bus.subscriber("t", "s").await.unwrap();
+    let late = holder.acker();
+    holder.close(CLOSE).await;
+    late.ack(&[held[0].ack]);
+    assert_eq!(numbers(&take(&mut heir, 300).await), numbers(&held), "an answer after the close is too late");
+    // A subscriber that is dropped gives back as well.
+    drop(heir);
+    let mut heir = bus.subscriber("t", "s").await.unwrap();
+    take(&mut heir, 300).await;
+}
+
+#[tokio::test]
+async fn a_new_subscription_begins_with_the_oldest_message_that_is_kept() {
+    let (_dir, _, bus) = fresh();
+    bus.publisher("t").unwrap().publish(messages(0..100)).await.unwrap();
+    let mut early = bus.subscriber("t", "early").await.unwrap();
+    let first = take(&mut early, 100).await;
+    ack(&early, &first);
+    wait_for_backlog(&bus, "t", "early", 0).await;
+    let mut late = bus.subscriber("t", "late").await.unwrap();
+    assert_eq!(numbers(&take(&mut late, 100).await), numbers(&first));
+}
+
+#[tokio::test]
+async fn an_envelope_may_be_altogether_empty() {
+    let (_dir, _, bus) = fresh();
+    let batch = vec![Envelope::new(0, &[], b""), Envelope::new(1, &[("", "")], b"")];
+    bus.publisher("t").unwrap().publish(batch.clone()).await.unwrap();
+    let mut subscriber = bus.subscriber("t", "s").await.unwrap();
+    let taken = take(&mut subscriber, 2).await;
+    assert_eq!(taken.into_iter().map(|delivery| delivery.envelope).collect::<Vec<_>>(), batch);
 }
 
 /// The variable that makes [`helper`] one of the processes below.

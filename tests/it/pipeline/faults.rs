@@ -109,7 +109,7 @@ async fn deliveries_wait_while_redis_is_away() {
     process.wait_stderr("not written, deliveries wait", LIMIT);
     // The documents do not wait for Redis.
     let topic = &place.config.bus.topic;
-    let backlog = async |subscription: &str| bus.backlog(topic, subscription).await.unwrap().messages;
+    let backlog = async |subscription: &str| bus.backlog(topic, subscription).await.unwrap().messages.unwrap();
     wait_until("written documents", async || backlog(&place.config.bus.documents_subscription).await == 0).await;
     assert_eq!(backlog(&place.config.bus.views_subscription).await, count);
     redis.restart();

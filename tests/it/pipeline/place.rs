@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use convpipe::auth::ArtifactStore;
 use convpipe::backends;
+use convpipe::bus::embedded::EmbeddedBus;
 use convpipe::bus::{Bus, BusError};
 use convpipe::config::Config;
 use convpipe::documents::{Access, Documents, HistoryPage};
@@ -93,7 +94,7 @@ impl Place {
     }
 
     pub(super) fn bus(&self) -> Bus {
-        backends::bus(&self.config).unwrap()
+        Bus::Embedded(EmbeddedBus::open(&self.config.bus.embedded).unwrap())
     }
 
     pub(super) async fn documents(&self) -> Documents {
@@ -107,7 +108,7 @@ impl Place {
     /// What both subscriptions have not acked yet; all of it, while there is no subscription.
     pub(super) async fn backlog(&self, bus: &Bus) -> Option<u64> {
         let of = async |subscription: &str| match bus.backlog(&self.config.bus.topic, subscription).await {
-            Ok(backlog) => Some(backlog.messages),
+            Ok(backlog) => backlog.messages,
             Err(BusError::NoSubscription { .. }) => None,
             Err(error) => panic!("{error}"),
         };

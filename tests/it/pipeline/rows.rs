@@ -94,7 +94,7 @@ async fn consume(config: &Config, arrival: &Arrival, workers: usize) -> Actual {
         let stop = stop.clone();
         running.push(tokio::spawn(worker.run(stop)));
     }
-    let bus = backends::bus(config).unwrap();
+    let bus = backends::bus(config).await.unwrap();
     let publisher = bus.publisher(&config.bus.topic).unwrap();
     for batch in arrival {
         let envelopes = batch.iter().map(|json| Envelope::of_event(&serde_json::from_slice::<Event<'_>>(json).unwrap()).unwrap());
@@ -114,7 +114,7 @@ async fn consume(config: &Config, arrival: &Arrival, workers: usize) -> Actual {
 async fn worker(config: &Config) -> Snapshot {
     Snapshot {
         config: Arc::new(config.clone()),
-        bus: backends::bus(config).unwrap(),
+        bus: backends::bus(config).await.unwrap(),
         documents: backends::documents(config, Access::ReadWrite).await.unwrap(),
         now: || NOW,
         views: true,
@@ -127,7 +127,7 @@ async fn worker(config: &Config) -> Snapshot {
 async fn drained(bus: &Bus, topic: &str, subscription: &str, counters: &[Arc<SnapshotCounters>]) {
     let deadline = Instant::now() + DRAIN_MAX;
     // An error is a subscription that its first subscriber has not made yet.
-    while bus.backlog(topic, subscription).await.map_or(1, |backlog| backlog.messages) > 0 {
+    while bus.backlog(topic, subscription).await.map_or(1, |backlog| backlog.messages.unwrap()) > 0 {
         assert!(
             Instant::now() < deadline,
             "{subscription} does not come to its end: {:?} {counters:?}",

@@ -65,6 +65,18 @@ impl Emulator {
         EMULATOR.get_or_init(|| Self::lease(&kind)).as_ref()
     }
 
+    /// Pub/Sub's; the same.
+    pub(crate) fn pubsub() -> Option<&'static Self> {
+        static EMULATOR: OnceLock<Option<Emulator>> = OnceLock::new();
+        let kind = Kind {
+            name: "pubsub",
+            variable: "CONVPIPE_TEST_PUBSUB_EMULATOR",
+            component: "pubsub-emulator",
+            command: &["beta", "emulators", "pubsub", "start", "--project=demo"],
+        };
+        EMULATOR.get_or_init(|| Self::lease(&kind)).as_ref()
+    }
+
     #[expect(clippy::print_stderr, reason = "what is left out is said where the runner shows it")]
     fn lease(kind: &Kind) -> Option<Self> {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("emulator-{}", kind.name));

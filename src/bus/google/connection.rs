@@ -1,0 +1,124 @@
+//! How the service is reached, and as whom. The only place that knows about endpoints and credentials.
+
+use std::time::Duration;
+
+use google_cloud_auth::credentials::{Builder as DefaultCredentials, Credentials, anonymous};
+use google_cloud_gax::client_builder;
+use google_cloud_gax::retry_policy::{Aip194Strict, NeverRetry, RetryPolicyExt};
+use google_cloud_pubsub::client::{BasePublisher, Subscriber, SubscriptionAdmin, TopicAdmin};
+
+use crate::bus::{BusError, ServiceError, ServiceFault};
+use crate::config::GoogleBusConfig;
+
+/// Longest wait for the first access token.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest wait for the answer to one administrative call.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections of a publisher. With an ordering key each, up to 256 requests are on their way at once, and a connection takes 100.
+const PUBLISH_CONNECTIONS: usize = 3;
+
+/// An endpoint and the credentials for it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Connection {
+    endpoint: Option<String>,
+    credentials: Credentials,
+}
+
+impl Connection {
+    /// Finds the credentials (Application Default Credentials; none for an emulator) and gets a first token with them.
+    ///
+    /// # Errors
+    /// [`ServiceFault::Credentials`] where there are none or they are refused; [`ServiceFault::Unavailable`] where nobody answered.
+    pub(super) async fn open(config: &GoogleBusConfig) -> Result<Self, BusError> {
+        // TLS of both gRPC and REST runs on the provider of the process. Where there is one already, it stays.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        if let Some(emulator) = &config.emulator {
+            return Ok(Self { endpoint: Some(format!("http://{emulator}")), credentials: anonymous::Builder::new().build() });
+        }
+        let credentials = DefaultCredentials::default()
+            .build_access_token_credentials()
+            .map_err(|error| unusable(ServiceFault::Credentials, chain(&error)))?;
+        match tokio::time::timeout(TOKEN_TIMEOUT, credentials.access_token()).await {
+            Ok(Ok(_)) => Ok(Self { endpoint: config.endpoint.clone(), credentials: credentials.into() }),
+            Ok(Err(error)) => {
+                let reason = chain(&error);
+                // Without a key file the metadata server is asked. Where there is none it looks like an outage, but there are no credentials.
+                let is_outage = error.is_transient() && !reason.contains("application-default");
+                Err(unusable(if is_outage { ServiceFault::Unavailable } else { ServiceFault::Credentials }, reason))
+            }
+            Err(_) => Err(unusable(ServiceFault::Unavailable, format!("no access token within {} s", TOKEN_TIMEOUT.as_secs()))),
+        }
+    }
+
+    /// A publishing client that tries every request once: all retrying is [`super::publisher`]'s.
+    pub(super) async fn publisher(&self, timeout: Duration) -> Result<BasePublisher, ServiceError> {
+        let builder = BasePublisher::builder()
+            .with_credentials(self.credentials.clone())
+            .with_grpc_subchannel_count(PUBLISH_CONNECTIONS)
+            .with_retry_policy(NeverRetry.with_time_limit(timeout));
+        match &self.endpoint {
+            Some(endpoint) => builder.with_endpoint(endpoint).build().await,
+            None => builder.build().await,
+        }
+        .map_err(|error| not_built(&error))
+    }
+
+    /// A subscribing client with a connection of its own.
+    pub(super) async fn subscriber(&self) -> Result<Subscriber, ServiceError> {
+        let builder = Subscriber::builder().with_credentials(self.credentials.clone());
+        match &self.endpoint {
+            Some(endpoint) => builder.with_endpoint(endpoint).build().await,
+            None => builder.build().await,
+        }
+        .map_err(|error| not_built(&error))
+    }
+
+    /// A client that administers topics.
+    pub(super) async fn topics(&self) -> Result<TopicAdmin, ServiceError> {
+        let builder = TopicAdmin::builder()
+            .with_credentials(self.credentials.clone())
+            .with_attempt_timeout(ADMIN_TIMEOUT)
+            .with_retry_policy(Aip194Strict.with_attempt_limit(3));
+        match &self.endpoint {
+            Some(endpoint) => builder.with_endpoint(endpoint).build().await,
+            None => builder.build().await,
+        }
+        .map_err(|error| not_built(&error))
+    }
+
+    /// A client that administers subscriptions.
+    pub(super) async fn subscriptions(&self) -> Result<SubscriptionAdmin, ServiceError> {
+        let builder = SubscriptionAdmin::builder()
+            .with_credentials(self.credentials.clone())
+            .with_attempt_timeout(ADMIN_TIMEOUT)
+            .with_retry_policy(Aip194Strict.with_attempt_limit(3));
+        match &self.endpoint {
+            Some(endpoint) => builder.with_endpoint(endpoint).build().await,
+            None => builder.build().await,
+        }
+        .map_err(|error| not_built(&error))
+    }
+}
+
+fn unusable(fault: ServiceFault, reason: String) -> BusError {
+    ServiceError { resource: "Google credentials".into(), fault, reason }.into()
+}
+
+fn not_built(error: &client_builder::Error) -> ServiceError {
+    let fault = if error.is_default_credentials() { ServiceFault::Credentials } else { ServiceFault::Unavailable };
+    ServiceError { resource: "Pub/Sub".into(), fault, reason: chain(error) }
+}
+
+/// An error with its causes, in one line. Those of the library say what failed and leave it to their sources to say why.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        next = error.source();
+    }
+    text
+}
