@@ -4,8 +4,10 @@ use crate::bus::Bus;
 use crate::bus::BusError;
 use crate::bus::embedded::EmbeddedBus;
 use crate::bus::google::GoogleBus;
+use crate::bus::google::admin::Admin;
 use crate::config::{BusBackend, Config, DocumentsBackend};
 use crate::documents::{Access, Documents, DocumentsError};
+use crate::runtime::provision::Change;
 
 /// Opens the bus.
 ///
@@ -27,4 +29,34 @@ pub async fn documents(config: &Config, access: Access) -> Result<Documents, Doc
         DocumentsBackend::Embedded => Documents::embedded(&config.documents.embedded, access).await,
         DocumentsBackend::Firestore => Documents::firestore(&config.documents.firestore, access).await,
     }
+}
+
+/// Compares what the engines need on their services with what is there, the bus first; with `apply`, makes it so. Empty for the embedded engines, which
+/// make what they need by themselves.
+///
+/// # Errors
+/// Where a service cannot be asked, or the credentials for it are missing or refused.
+pub async fn provision(config: &Config, apply: bool) -> Result<Vec<(&'static str, Change)>, ProvisionError> {
+    let mut changes = Vec::new();
+    if config.bus.backend == BusBackend::Google {
+        let admin = Box::pin(Admin::open(&config.bus)).await?;
+        let bus = if apply { admin.apply().await? } else { admin.plan().await? };
+        changes.extend(bus.into_iter().map(|change| ("pubsub", change)));
+    }
+    if config.documents.backend == DocumentsBackend::Firestore {
+        let documents = documents(config, Access::ReadWrite).await?.provision(apply).await?;
+        changes.extend(documents.into_iter().map(|change| ("firestore", change)));
+    }
+    Ok(changes)
+}
+
+/// Why a service could not be provisioned. What was done before stays done.
+#[derive(Debug, thiserror::Error)]
+pub enum ProvisionError {
+    /// The bus.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The documents.
+    #[error(transparent)]
+    Documents(#[from] DocumentsError),
 }

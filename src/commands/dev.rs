@@ -26,6 +26,7 @@ pub(super) use folder::is_abandoned;
 
 use folder::Folder;
 use redis::{PrivateRedis, RedisAccess};
+use settings::Emulators;
 
 /// The recording that is played where none is named; it is in the binary, so that `dev` runs in any folder.
 const BUSY_EVENING: &[u8] = include_bytes!("../../fixtures/recordings/busy-evening.jsonl.gz");
@@ -50,6 +51,9 @@ pub struct Args {
     /// A Redis that is there, instead of a private one; without a password.
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
+    /// Run on Google's emulators, those of PUBSUB_EMULATOR_HOST and FIRESTORE_EMULATOR_HOST, instead of the embedded topic and documents.
+    #[arg(long)]
+    google_emulators: bool,
     /// The recording to play, instead of the busy evening that comes with the program.
     #[arg(long, value_name = "FILE")]
     recording: Vec<PathBuf>,
@@ -67,6 +71,7 @@ pub struct Args {
 /// Runs `convpipe dev`.
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> {
     let base = settings::base(context, &args.dir)?;
+    let emulators = args.google_emulators.then(|| Emulators::find(context.environment(), args.keep)).transpose()?;
     let folder = Folder::claim(&args.dir, args.keep)?;
     context.block_on(async {
         let shutdown = super::listen()?;
@@ -77,10 +82,11 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
                 (Some(redis), access)
             }
         };
-        let config = settings::write(context, &folder, &access, base.as_deref())?;
+        let config = settings::write(context, &folder, &access, emulators.as_ref(), base.as_deref())?;
         // The service would wait for it; whoever tries things out wants to be told.
         Writer::connect(&config.redis).await?;
         context.start_logging(&quiet(&config))?;
+        backends::provision(&config, true).await?;
         let outcome = pipeline(context, args, &folder, &config, &shutdown, private.as_mut()).await;
         if let Some(redis) = private {
             redis.stop().await;

@@ -2,6 +2,7 @@
 
 use super::{CommandError, Exit};
 use crate::auth::{ArtifactError, LockError, Problem};
+use crate::backends::ProvisionError;
 use crate::bus::{BusError, PublishError, ServiceFault, StorageFault};
 use crate::daemons::auth_refresh::RefreshError;
 use crate::daemons::ingest::IngestError;
@@ -50,6 +51,15 @@ impl From<DocumentsError> for CommandError {
             _ => Exit::Unavailable,
         };
         Self::of(exit, &error)
+    }
+}
+
+impl From<ProvisionError> for CommandError {
+    fn from(error: ProvisionError) -> Self {
+        match error {
+            ProvisionError::Bus(error) => error.into(),
+            ProvisionError::Documents(error) => error.into(),
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod ingest;
 mod inspect_fan;
 mod man;
 pub mod output;
+mod provision;
 pub mod read;
 mod replay;
 mod schema;
@@ -75,6 +76,8 @@ pub enum Command {
     InspectFan(inspect_fan::Args),
     /// Play recorded frames: into a dry run, onto the bus, or to whoever connects
     Replay(replay::Args),
+    /// Make the topics, subscriptions, indexes and policies that the config needs
+    Provision(provision::Args),
     /// Check, print or write the config
     Config(config::Args),
     /// Print the JSON Schema of what convpipe reads and writes
@@ -99,6 +102,7 @@ pub fn run(context: &Context, command: Command) -> Result<Exit, CommandError> {
         Command::TailPriority(args) => tail_priority::run(context, &args),
         Command::InspectFan(args) => inspect_fan::run(context, &args),
         Command::Replay(args) => replay::run(context, &args),
+        Command::Provision(args) => provision::run(context, &args),
         Command::Config(args) => config::run(context, &args),
         Command::Schema(args) => schema::run(context, &args),
         Command::Completions(args) => completions::run(context, &args),

@@ -17,8 +17,8 @@ use embedded::EmbeddedDocuments;
 pub use error::DocumentsError;
 
 use self::firestore::FirestoreDocuments;
-use self::firestore::provision::Change;
 use crate::config::{EmbeddedDocumentsConfig, FirestoreConfig};
+use crate::runtime::provision::Change;
 use crate::schema::document::{FanSummary, MessageDocument};
 use crate::schema::time::Millis;
 use crate::transform::materialize::{SummaryWrite, WriteOutcome};

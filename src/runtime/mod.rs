@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod provision;
 pub mod secret_file;
 pub mod shutdown;
 pub mod telemetry;

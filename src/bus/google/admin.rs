@@ -3,7 +3,6 @@
 //! Owns: the plan, the difference between it and what is there, and making it so. Does not own what a person reads. Invariants: looking changes
 //! nothing; making it so twice changes nothing the second time; nothing is ever deleted, and what cannot be changed in place is told.
 
-use std::fmt;
 use std::time::Duration;
 
 use google_cloud_gax::error::rpc::Code;
@@ -16,44 +15,7 @@ use super::connection::Connection;
 use super::fault::service_error;
 use crate::bus::{BusError, ServiceError, ServiceFault};
 use crate::config::{BusConfig, GoogleBusConfig};
-
-/// What happened, or would happen, to one thing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// What it is about.
-    pub resource: Resource,
-    /// What is done to it.
-    pub action: Action,
-}
-
-/// A topic or a subscription, by its name in the project.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Resource {
-    /// A topic.
-    Topic(String),
-    /// A subscription.
-    Subscription(String),
-}
-
-/// What is done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// It is not there, and is made.
-    Create,
-    /// A field differs from the plan, and is changed.
-    Update {
-        /// The field, as the service's own reference names it: `messageRetentionDuration`.
-        field: &'static str,
-        /// What it is.
-        from: String,
-        /// What it becomes.
-        to: String,
-    },
-    /// It is as planned.
-    Same,
-    /// It is not as planned, and cannot be made so: the field never changes, or this service (an emulator, as a rule) lacks the call.
-    Unsupported(String),
-}
+use crate::runtime::provision::{Action, Change};
 
 /// The administrator of one project's topics and subscriptions.
 #[derive(Debug)]
@@ -104,12 +66,12 @@ impl Admin {
     async fn go(&self, acts: bool) -> Result<Vec<Change>, BusError> {
         let mut changes = Vec::new();
         for wanted in &self.plan.topics {
-            let resource = Resource::Topic(short(&wanted.name).to_owned());
+            let resource = format!("topic {}", short(&wanted.name));
             let actions = self.topic(wanted, acts).await.map_err(|error| self.error(&resource, &error))?;
             changes.extend(actions.into_iter().map(|action| Change { resource: resource.clone(), action }));
         }
         for wanted in &self.plan.subscriptions {
-            let resource = Resource::Subscription(short(&wanted.name).to_owned());
+            let resource = format!("subscription {}", short(&wanted.name));
             let actions = self.subscription(wanted, acts).await.map_err(|error| self.error(&resource, &error))?;
             changes.extend(actions.into_iter().map(|action| Change { resource: resource.clone(), action }));
         }
@@ -171,20 +133,11 @@ impl Admin {
         }
     }
 
-    fn error(&self, resource: &Resource, error: &Error) -> BusError {
+    fn error(&self, resource: &str, error: &Error) -> BusError {
         let error = service_error(&format!("{resource} of project {}", self.project), error);
         // Nothing that is asked about can be missing here but the project.
         let fault = if error.fault == ServiceFault::NotFound { ServiceFault::Denied } else { error.fault };
         ServiceError { fault, ..error }.into()
-    }
-}
-
-impl fmt::Display for Resource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Topic(name) => write!(f, "topic {name}"),
-            Self::Subscription(name) => write!(f, "subscription {name}"),
-        }
     }
 }
 

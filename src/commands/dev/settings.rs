@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::folder::{Folder, HEADER};
 use super::redis::RedisAccess;
-use crate::commands::{CommandError, Context};
+use crate::commands::{CommandError, Context, Exit};
 use crate::config::{self, Config, Environment, Override, RedisConfig, Sources};
+use crate::runtime::clock;
 
 /// The file whose config is taken: the one that is named, else `./convpipe.yaml`. Those of the user and of the machine are for services, and what
 /// an earlier `dev` wrote into `dir` is nobody's wish.
@@ -28,8 +29,14 @@ pub(super) fn base(context: &Context, dir: &Path) -> Result<Option<PathBuf>, Com
 ///
 /// # Errors
 /// Where the folder cannot be written, or the base has become unusable.
-pub(super) fn write(context: &Context, folder: &Folder, redis: &RedisAccess, base: Option<&Path>) -> Result<Config, CommandError> {
-    let own = own(folder, redis);
+pub(super) fn write(
+    context: &Context,
+    folder: &Folder,
+    redis: &RedisAccess,
+    emulators: Option<&Emulators>,
+    base: Option<&Path>,
+) -> Result<Config, CommandError> {
+    let own = own(folder, redis, emulators);
     let mut text = format!("{HEADER}\n");
     match base {
         Some(base) => {
@@ -52,18 +59,50 @@ pub(super) fn write(context: &Context, folder: &Folder, redis: &RedisAccess, bas
     Ok(context.config_from(&folder.config_file(), own)?.config)
 }
 
+/// Google's emulators, and the project in them.
+pub(super) struct Emulators {
+    pubsub: String,
+    firestore: String,
+    project: String,
+}
+
+impl Emulators {
+    /// Those that the two variables name, as Google's own clients read them. A project of its own for every run, so that it begins anew; with `keep`
+    /// always the same.
+    ///
+    /// # Errors
+    /// Where a variable is not set.
+    pub(super) fn find(environment: &Environment, keep: bool) -> Result<Self, CommandError> {
+        let host = |name: &str| {
+            let missing = || CommandError::new(Exit::Usage, format!("--google-emulators needs {name}"));
+            environment.get(name).map(str::to_owned).ok_or_else(|| missing().hint("scripts/dev --google-emulators starts both and sets it"))
+        };
+        let project = if keep { "convpipe-dev".to_owned() } else { format!("convpipe-dev-{}", clock::now().0 / 1000) };
+        Ok(Self { pubsub: host("PUBSUB_EMULATOR_HOST")?, firestore: host("FIRESTORE_EMULATOR_HOST")?, project })
+    }
+}
+
 /// What is `dev`'s own, whatever a file or a variable says.
-fn own(folder: &Folder, redis: &RedisAccess) -> Vec<Override> {
+fn own(folder: &Folder, redis: &RedisAccess, emulators: Option<&Emulators>) -> Vec<Override> {
     let set = |key, value: &str| Override { key, flag: "dev", value: value.to_owned() };
     let at = |key, name: &str| set(key, &folder.dir().join(name).display().to_string());
-    let mut own = vec![
-        set("bus.backend", "embedded"),
-        at("bus.embedded.dir", "bus"),
-        set("documents.backend", "embedded"),
-        at("documents.embedded.path", "documents.db"),
-        at("auth.dir", "auth"),
-        set("redis.url", &redis.url),
-    ];
+    let mut own = match emulators {
+        Some(Emulators { pubsub, firestore, project }) => vec![
+            set("bus.backend", "google"),
+            set("bus.google.project", project),
+            set("bus.google.emulator", pubsub),
+            set("documents.backend", "firestore"),
+            set("documents.firestore.project", project),
+            set("documents.firestore.emulator", firestore),
+        ],
+        None => vec![
+            set("bus.backend", "embedded"),
+            at("bus.embedded.dir", "bus"),
+            set("documents.backend", "embedded"),
+            at("documents.embedded.path", "documents.db"),
+        ],
+    };
+    own.extend([at("auth.dir", "auth"), set("redis.url", &redis.url)]);
     let users = [("redis.user", "redis.password_file", &redis.writer), ("redis.reader_user", "redis.reader_password_file", &redis.reader)];
     for (user_key, file_key, user) in users {
         let (user, file) = user.as_ref().map_or(("null", "null".to_owned()), |(user, file)| (user, file.display().to_string()));

@@ -16,35 +16,7 @@ use tonic::{Code, Status};
 
 use super::super::DocumentsError;
 use super::{FirestoreDocuments, Rpc};
-
-/// One thing that has to be there, and what it takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// What it is: `single-field indexes of messages.text`.
-    pub resource: String,
-    /// What is to be done, or was.
-    pub action: Action,
-}
-
-/// What has to be done to have something as it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// It is not there: make it.
-    Create,
-    /// It is there and different.
-    Update {
-        /// What of it differs.
-        field: &'static str,
-        /// How it is.
-        from: String,
-        /// How it should be.
-        to: String,
-    },
-    /// It is as it should be, or being built.
-    Same,
-    /// This server has no such thing; the reason. Emulators expire nothing and index everything.
-    Unsupported(String),
-}
+use crate::runtime::provision::{Action, Change};
 
 /// The single-field indexes that a field should have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use convpipe::config::FirestoreConfig;
-use convpipe::documents::firestore::provision::{Action, Change, indexes_json};
+use convpipe::documents::firestore::provision::indexes_json;
 use convpipe::documents::{Access, Documents, DocumentsError};
+use convpipe::runtime::provision::{Action, Change};
 use convpipe::schema::document::{MediaDocument, MessageDocument};
 use convpipe::schema::event::{Basis, Currency, Direction, Money};
 use convpipe::schema::view::{FanView, HighValue};

@@ -1,7 +1,8 @@
 //! The administrator: what it plans, what it does on Google's emulator, and that doing it twice is doing it once.
 
-use convpipe::bus::google::admin::{Action, Admin, Change, Resource};
+use convpipe::bus::google::admin::Admin;
 use convpipe::config::{BusBackend, BusConfig, GoogleBusConfig};
+use convpipe::runtime::provision::{Action, Change};
 use serde_json::json;
 
 use super::super::{messages, numbers, take, within};
@@ -99,7 +100,7 @@ async fn what_the_emulator_cannot_change_is_told_and_the_rest_goes_on() {
     emulator.call("PUT", &views, &json!({"topic": topic, "enableMessageOrdering": true, "expirationPolicy": {"ttl": "86400s"}}));
     let admin = admin(&config).await;
     let planned = admin.plan().await.unwrap();
-    let views = Resource::Subscription("convpipe-views".into());
+    let views = "subscription convpipe-views".to_owned();
     let expected = Action::Update { field: "expirationPolicy", from: "86400 s".into(), to: "never".into() };
     assert!(planned.contains(&Change { resource: views.clone(), action: expected }), "{planned:?}");
     let done = admin.apply().await.unwrap();
