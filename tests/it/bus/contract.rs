@@ -159,6 +159,19 @@ pub(super) async fn closing_gives_back_what_is_unanswered_at_once(open: Open) {
     take(&mut heir, 300).await;
 }
 
+pub(super) async fn abandoning_gives_back_at_once_and_counts_the_attempt(open: Open) {
+    let fresh = open(Limits::default());
+    fresh.bus.publisher("t").unwrap().publish(messages(0..300)).await.unwrap();
+    let mut heir = fresh.bus.subscriber("t", "s").await.unwrap();
+    for attempt in 1..4 {
+        let taken = take(&mut heir, 300 - (attempt - 1)).await;
+        assert!(taken.iter().all(|delivery| delivery.attempt as usize == attempt), "attempt {attempt}");
+        ack(&heir, &taken[..1]);
+        heir.abandon(CLOSE).await;
+        heir = fresh.bus.subscriber("t", "s").await.unwrap();
+    }
+}
+
 pub(super) async fn subscribers_of_one_subscription_share_it(open: Open) {
     const ALL: usize = 20_000;
     let fresh = open(Limits { in_flight_max: 500, ..Limits::default() });
@@ -323,6 +336,7 @@ macro_rules! contract {
             what_was_published_since_a_time_comes_again
             a_subscription_goes_on_where_it_stopped
             closing_gives_back_what_is_unanswered_at_once
+            abandoning_gives_back_at_once_and_counts_the_attempt
             subscribers_of_one_subscription_share_it
             the_window_bounds_what_is_unanswered
             payloads_come_back_as_they_were
