@@ -169,6 +169,16 @@ impl Subscriber {
             Self::Google(subscriber) => subscriber.close(deadline).await,
         }
     }
+
+    /// The same for a caller that broke over what it was given: what is unanswered counts as delivered, so that its next delivery has a higher
+    /// [`Delivery::attempt`], as if the process had been killed.
+    pub async fn abandon(self, deadline: Duration) {
+        match self {
+            Self::Embedded(subscriber) => subscriber.abandon(deadline).await,
+            // Pub/Sub counts every delivery, however it was given back.
+            Self::Google(subscriber) => subscriber.close(deadline).await,
+        }
+    }
 }
 
 /// Answers deliveries. Never waits for I/O; what it remembers is bounded by the in-flight window. An answer to something that is no longer

@@ -63,6 +63,15 @@ pub(super) struct Turn {
     pub(super) extend: bool,
 }
 
+/// How what is held is given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GiveBack {
+    /// As if it had not been delivered.
+    Unseen,
+    /// The delivery counts as an attempt.
+    Seen,
+}
+
 /// A lease that this subscriber now holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Grant {
@@ -176,14 +185,14 @@ impl Cursor {
         Ok(overdue)
     }
 
-    /// Writes settlements and gives back everything held; what was held is not counted as an attempt. Returns how many leases were given back.
-    pub(super) fn release(&mut self, settlements: &[Settlement], now: Millis) -> Result<usize, StorageError> {
+    /// Writes settlements and gives back everything held. Returns how many leases were given back.
+    pub(super) fn release(&mut self, settlements: &[Settlement], as_what: GiveBack, now: Millis) -> Result<usize, StorageError> {
         self.write(|transaction, owner, _| {
             for settlement in settlements {
                 settle(transaction, owner, settlement, now)?;
             }
-            let sql = "UPDATE lease SET owner = NULL, deadline = ?1, attempt = attempt - 1 WHERE owner = ?2";
-            Ok(transaction.execute(sql, params![now.0, owner])?)
+            let sql = "UPDATE lease SET owner = NULL, deadline = ?1, attempt = attempt - ?3 WHERE owner = ?2";
+            Ok(transaction.execute(sql, params![now.0, owner, as_what == GiveBack::Unseen])?)
         })
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::cursor::{Cursor, Grant, Outlook, Turn, unacked};
+use super::cursor::{Cursor, GiveBack, Grant, Outlook, Turn, unacked};
 use super::leases::Held;
 use super::log::{Log, Room, SegmentCache};
 use super::segment::Encoder;
@@ -39,7 +39,7 @@ enum Op {
     /// The process is killed and another one starts.
     Kill(usize),
     /// The process stops in order and another one starts.
-    Release(usize),
+    Release(usize, GiveBack),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -53,7 +53,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (1i64..1_500).prop_map(Op::Advance),
         3 => worker.clone().prop_map(Op::Reclaim),
         1 => worker.clone().prop_map(Op::Kill),
-        1 => worker.prop_map(Op::Release),
+        1 => (worker, prop_oneof![Just(GiveBack::Unseen), Just(GiveBack::Seen)]).prop_map(|(worker, as_what)| Op::Release(worker, as_what)),
     ]
 }
 
@@ -126,7 +126,7 @@ impl World {
                 self.dead.insert(self.workers[*worker].owner);
                 self.workers[*worker] = self.start();
             }
-            Op::Release(worker) => self.release(*worker),
+            Op::Release(worker, as_what) => self.release(*worker, *as_what),
         }
         let unacked = unacked(self.workers[0].cursor.path(), &self.log).unwrap();
         let expected: Vec<i64> = (0i64..).zip(&self.messages).filter(|(_, m)| m.state != State::Acked).map(|(at, _)| at).collect();
@@ -225,12 +225,13 @@ impl World {
         }
     }
 
-    fn release(&mut self, worker: usize) {
+    fn release(&mut self, worker: usize, as_what: GiveBack) {
         let settlements = self.workers[worker].held.settle();
-        self.workers[worker].cursor.release(&settlements, self.now).unwrap();
+        self.workers[worker].cursor.release(&settlements, as_what, self.now).unwrap();
         self.write_answers(worker);
         let (owner, now) = (self.workers[worker].owner, self.now);
-        self.held_by(owner, |message| *message = Message { state: State::Waiting(now), attempt: message.attempt - 1 });
+        let unseen = u32::from(as_what == GiveBack::Unseen);
+        self.held_by(owner, |message| *message = Message { state: State::Waiting(now), attempt: message.attempt - unseen });
         self.workers[worker] = self.start();
     }
 

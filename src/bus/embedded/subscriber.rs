@@ -51,6 +51,8 @@ pub(super) struct State {
     pub(super) answered_at: Option<Instant>,
     pub(super) sleep: Sleep,
     pub(super) closing: bool,
+    /// Closing counts what is unanswered as delivered.
+    pub(super) abandoned: bool,
     pub(super) ended: bool,
 }
 
@@ -129,6 +131,11 @@ impl Subscriber {
 
     pub(in crate::bus) fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.shared.counters)
+    }
+
+    pub(in crate::bus) async fn abandon(self, deadline: Duration) {
+        self.shared.lock().abandoned = true;
+        self.close(deadline).await;
     }
 
     pub(in crate::bus) async fn close(mut self, deadline: Duration) {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::cursor::{Cursor, Grant, Outlook, Turn};
+use super::cursor::{Cursor, GiveBack, Grant, Outlook, Turn};
 use super::housekeeping::{House, Housekeeper};
 use super::leases::{Done, Settlement};
 use super::log::{Log, Message, Room, SegmentCache};
@@ -261,7 +261,8 @@ impl Worker {
     /// Writes the answers, gives everything back, and rings the others so that they take it.
     fn close(mut self) {
         self.collect_settlements();
-        if let Err(error) = self.cursor.release(&self.unwritten, now()) {
+        let give_back = if self.shared.lock().abandoned { GiveBack::Seen } else { GiveBack::Unseen };
+        if let Err(error) = self.cursor.release(&self.unwritten, give_back, now()) {
             tracing::warn!(%error, "a closing subscriber could not give back its leases; others take them over");
         }
         self.others.ring();

@@ -12,21 +12,18 @@ use tokio::time::Instant;
 
 use crate::bus::{AckId, Acker, Delivery, Publisher, SubscribeError, Subscriber};
 use crate::runtime::backoff::Backoff;
-use crate::runtime::clock::{self, Now};
+use crate::runtime::clock::Now;
 use crate::runtime::shutdown::Shutdown;
-use crate::schema::envelope::Envelope;
 use crate::schema::ids;
 
 use super::backlog::Backlog;
 use super::counters::SnapshotCounters;
 use super::gather::{Decoded, Work};
 use super::lane::{Lane, LaneError, Target};
+use super::poison;
 
 /// Chunks that wait for a busy lane; what they hold is bounded by the subscription's in-flight window.
 const CHUNKS_MAX: usize = 64;
-/// Bytes of a poison payload that are kept whole; of a larger one the first 64 KiB are.
-const POISON_MAX: usize = 1 << 20;
-const POISON_CUT: usize = 64 << 10;
 
 /// How a consumer behaves.
 #[derive(Debug, Clone, Copy)]
@@ -129,8 +126,13 @@ impl Consumer {
         tasks.shutdown().await;
         // Lanes that came to their end wrote all they were given. What no lane was given is handed back below, so it is not left behind.
         let left = if drained { 0 } else { subscriber.counters().in_flight() };
+        if failed {
+            // It may panic again over the same event. Each time counts, and in the end that one is set aside.
+            subscriber.abandon(Duration::from_secs(1)).await;
+            return Err(ConsumerError::LanePanicked(settings.name));
+        }
         subscriber.close(Duration::from_secs(1)).await;
-        if failed { Err(ConsumerError::LanePanicked(settings.name)) } else { Ok(left) }
+        Ok(left)
     }
 }
 
@@ -294,7 +296,7 @@ impl<T: Target> LaneTask<T> {
     /// Publishes a poison delivery to the quarantine and, once that is confirmed, acks it.
     async fn set_aside(&self, work: &Work, reason: &str, detail: &str, stage: &str) {
         let Work::Delivery(delivery) = work else { return };
-        let envelope = quarantined(&delivery.envelope, reason, detail, stage);
+        let envelope = poison::envelope(&delivery.envelope, reason, detail, stage);
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         while let Err(error) = self.quarantine.publish(vec![envelope.clone()]).await {
             tracing::warn!(consumer = self.settings.name, %error, "the quarantine cannot be written; trying again");
@@ -313,24 +315,103 @@ fn ack_id(work: &Work) -> Option<AckId> {
     }
 }
 
-fn quarantined(envelope: &Envelope, reason: &str, detail: &str, stage: &str) -> Envelope {
-    let data = envelope.data();
-    let length = data.len().to_string();
-    let now = clock::now().to_string();
-    let account = envelope.attribute("ce-accountid").unwrap_or_default();
-    let mut attributes = vec![
-        ("reason", reason),
-        ("detail", detail),
-        ("stage", stage),
-        ("account", account),
-        ("received_at", now.as_str()),
-        ("normalizer", crate::schema::NORMALIZER),
-    ];
-    let kept = if data.len() <= POISON_MAX {
-        data
-    } else {
-        attributes.push(("length", &length));
-        &data[..POISON_CUT]
-    };
-    Envelope::new(envelope.ordering_key(), &attributes, kept)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::Bus;
+    use crate::bus::embedded::EmbeddedBus;
+    use crate::config::EmbeddedBusConfig;
+    use crate::daemons::snapshot::gather::Group;
+    use crate::daemons::snapshot::lane::{Folded, Loaded};
+    use crate::runtime::clock;
+    use crate::schema::envelope::Envelope;
+    use crate::schema::event::{Event, EventKind};
+    use crate::schema::time::Millis;
+    use crate::transform::materialize::{MaterializeError, WriteOutcome};
+    use crate::transform::resolve::{Claims, Resolved};
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Writes nothing, and panics over one event.
+    struct Fragile(&'static str);
+
+    impl Target for Fragile {
+        type Write = ();
+
+        const CONVERSATIONS_MAX: usize = 10;
+
+        async fn resolve(&self, _: &[Claims]) -> Result<Vec<Resolved>, LaneError> {
+            Ok(Vec::new())
+        }
+
+        async fn load(&self, wanted: &[(String, String)], _: &[bool]) -> Result<Vec<Loaded>, LaneError> {
+            Ok(vec![Loaded::default(); wanted.len()])
+        }
+
+        fn fold(&self, _: &[Work], _: &Decoded<'_>, _: &Group<'_>, _: Loaded, _: Millis) -> Result<Option<Folded<()>>, MaterializeError> {
+            Ok(None)
+        }
+
+        async fn write(&self, _: Vec<()>) -> Result<Vec<WriteOutcome>, LaneError> {
+            Ok(Vec::new())
+        }
+
+        async fn write_accounts(&mut self, decoded: &Decoded<'_>, _: &[(&str, Vec<usize>)], _: Millis) -> Result<(), LaneError> {
+            assert!(decoded.events.iter().all(|(_, event)| event.id.raw() != self.0), "the event that nobody survives");
+            Ok(())
+        }
+
+        async fn forget(&self, _: &[&Group<'_>]) -> Result<(), LaneError> {
+            Ok(())
+        }
+    }
+
+    async fn start(bus: &Bus) -> Consumer {
+        let settings = ConsumerSettings {
+            name: "views",
+            batch_max: 8,
+            linger: Duration::ZERO,
+            attempts_max: 3,
+            horizon_ms: 1 << 40,
+            drain_timeout: PATIENCE,
+            now: clock::now,
+        };
+        let subscriber = bus.subscriber("events", "views").await.unwrap();
+        Consumer { subscriber, quarantine: bus.publisher("quarantine").unwrap(), settings, counters: Arc::default() }
+    }
+
+    async fn run_with(consumer: Consumer, shutdown: &Shutdown) -> Result<u64, ConsumerError> {
+        let lane = || Lane::new(Fragile("id-17"), 10, Arc::default(), clock::now);
+        let (_work, extra) = mpsc::channel(1);
+        tokio::time::timeout(PATIENCE, consumer.run(vec![lane(), lane()], extra, shutdown.clone())).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_event_that_a_lane_panics_over_is_set_aside_after_some_restarts() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = EmbeddedBusConfig { dir: dir.path().join("bus"), ..EmbeddedBusConfig::default() };
+        let bus = Bus::Embedded(EmbeddedBus::open(&config).unwrap());
+        let ids: Vec<String> = (0..40).map(|number| format!("id-{number}")).collect();
+        let event = |id: &String| Event::of_account(EventKind::PostPublished, id.clone(), "1", "c", clock::now());
+        let envelopes = ids.iter().map(|id| Envelope::of_event(&event(id)).unwrap()).collect();
+        bus.publisher("events").unwrap().publish(envelopes).await.unwrap();
+        for start_no in 1..=3 {
+            let ended = run_with(start(&bus).await, &Shutdown::new()).await;
+            assert!(matches!(ended, Err(ConsumerError::LanePanicked("views"))), "start {start_no}: {ended:?}");
+        }
+        let (consumer, shutdown) = (start(&bus).await, Shutdown::new());
+        let settled = async {
+            while bus.backlog("events", "views").await.unwrap().messages > 0 {
+                tokio::task::yield_now().await;
+            }
+            shutdown.request();
+        };
+        let (ended, ()) = tokio::join!(run_with(consumer, &shutdown), settled);
+        assert_eq!(ended.unwrap(), 0);
+        let mut quarantine = bus.subscriber("quarantine", "test").await.unwrap();
+        let set_aside = tokio::time::timeout(PATIENCE, quarantine.next()).await.unwrap().unwrap();
+        let of = |delivery: &Delivery| delivery.envelope.event().unwrap().id.raw().to_owned();
+        assert_eq!(set_aside.iter().map(of).collect::<Vec<_>>(), ["id-17"], "it, and no sound one");
+        assert_eq!(set_aside[0].envelope.attribute("reason"), Some("attempts"));
+    }
 }

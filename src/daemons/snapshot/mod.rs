@@ -8,6 +8,7 @@ mod counters;
 mod documents;
 mod gather;
 mod lane;
+mod poison;
 mod policies;
 mod states;
 mod views;

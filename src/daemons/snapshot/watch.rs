@@ -20,6 +20,9 @@ const DUE_MAX: usize = 500;
 const REFILL_PAGE: usize = 500;
 /// How long a publish may take from its time of publication until a subscription sees it, and how far clocks may differ.
 const PUBLISH_MS: i64 = 10_000;
+/// How long before its message a delete may come and still be known after Redis lost it: the documents do not tell of deletes without a message, so that
+/// much of the topic is read again.
+const DELETE_AHEAD_MS: i64 = 5 * 60 * 1000;
 
 /// The watcher.
 pub(super) struct Watch {
@@ -92,7 +95,7 @@ impl Watch {
         known.epoch = Some(found.id);
         if known.lost {
             // A lane that missed a conversation may have filled it since the last look, when the documents had just so much.
-            self.rewind(known.documented_until).await?;
+            self.rewind(known.documented_until.plus(-DELETE_AHEAD_MS)).await?;
             self.refill().await?;
             known.lost = false;
         }

@@ -130,6 +130,20 @@ async fn closing_gives_back_what_is_unanswered_at_once() {
 }
 
 #[tokio::test]
+async fn abandoning_gives_back_at_once_and_counts_the_attempt() {
+    let (_dir, _, bus) = fresh();
+    bus.publisher("t").unwrap().publish(messages(0..300)).await.unwrap();
+    let mut heir = bus.subscriber("t", "s").await.unwrap();
+    for attempt in 1..4 {
+        let taken = take(&mut heir, 300 - (attempt - 1)).await;
+        assert!(taken.iter().all(|delivery| delivery.attempt as usize == attempt), "attempt {attempt}");
+        ack(&heir, &taken[..1]);
+        heir.abandon(CLOSE).await;
+        heir = bus.subscriber("t", "s").await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_new_subscription_begins_with_the_oldest_message_that_is_kept() {
     let (_dir, _, bus) = fresh();
     bus.publisher("t").unwrap().publish(messages(0..100)).await.unwrap();

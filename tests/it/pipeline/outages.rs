@@ -24,7 +24,6 @@ fn place(redis: &RedisServer, prefix: &str) -> Place {
     let mut place = Place::new(&redis.url(), prefix);
     place.judge_by_id_alone();
     place.config.snapshot.due_ms = 20;
-    place.config.redis.timeout_ms = 100;
     place
 }
 
@@ -133,11 +132,31 @@ async fn a_delete_finds_its_message_in_a_redis_that_was_emptied_in_between() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delete_before_its_message_is_remembered_by_a_redis_that_was_emptied_in_between() {
+    let (calm, mut redis) = (RedisServer::start(), RedisServer::start());
+    let (deletes, messages): (Vec<Envelope>, Vec<Envelope>) = events(3_000).into_iter().partition(is_delete);
+    let expected = undisturbed(&calm, &[deletes.clone(), messages.clone()].concat()).await;
+    let place = place(&redis, "convpipe");
+    let process = place.start(&["snapshot"]);
+    place.publish(deletes).await;
+    place.wait_backlog(&place.bus(), 0).await;
+    let epoch: String = redis.run(&["GET", "convpipe:epoch"]);
+    redis.restart();
+    wait_new_epoch(&redis, "convpipe", &epoch).await;
+    place.publish(messages).await;
+    place.wait_backlog(&place.bus(), 0).await;
+    ended(process, 0);
+    assert_same(&expected, &place.read().await, false);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_stands_still_and_then_does_everything_at_once_is_written_once() {
     let redis = RedisServer::start();
     let envelopes = events(1_500);
     let expected = undisturbed(&redis, &envelopes).await;
     let mut place = place(&redis, "slow");
+    // Long enough for every call on a busy machine, but not while Redis stands still.
+    place.config.redis.timeout_ms = 250;
     place.config.snapshot.batch_max = 64;
     place.config.bus.embedded.in_flight_max = 256;
     let processes = [place.start(&["snapshot"]), place.start(&["snapshot", "--only", "views"])];
@@ -148,7 +167,7 @@ async fn a_redis_that_stands_still_and_then_does_everything_at_once_is_written_o
         let server = rustix::process::Pid::from_raw(i32::try_from(redis.pid().unwrap()).unwrap()).unwrap();
         rustix::process::kill_process(server, Signal::STOP).unwrap();
         place.publish(part[..1].to_vec()).await;
-        tokio::time::sleep(Duration::from_millis(350)).await;
+        tokio::time::sleep(Duration::from_millis(900)).await;
         rustix::process::kill_process(server, Signal::CONT).unwrap();
         place.wait_backlog(&place.bus(), 0).await;
     }
@@ -180,7 +199,8 @@ async fn documents_that_are_locked_hold_up_themselves_alone() {
 }
 
 /// Starts a service and kills it before it has written anything, again and again: connecting works, writing does not.
-fn kill_stuck(redis: &RedisServer, place: &Place, kills: usize) {
+fn kill_stuck(redis: &RedisServer, place: &mut Place, kills: usize) {
+    let patience = std::mem::replace(&mut place.config.redis.timeout_ms, 100);
     for _ in 0..kills {
         redis.run::<()>(&["CLIENT", "PAUSE", "60000", "WRITE"]);
         let process = place.start(&["snapshot", "--only", "views"]);
@@ -188,6 +208,7 @@ fn kill_stuck(redis: &RedisServer, place: &Place, kills: usize) {
         process.kill();
         redis.run::<()>(&["CLIENT", "UNPAUSE"]);
     }
+    place.config.redis.timeout_ms = patience;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -195,9 +216,9 @@ async fn kills_without_any_progress_do_not_make_poison_of_sound_events() {
     let redis = RedisServer::start();
     let envelopes = events(400);
     let expected = undisturbed(&redis, &envelopes).await;
-    let place = place(&redis, "stuck");
+    let mut place = place(&redis, "stuck");
     place.publish(envelopes).await;
-    kill_stuck(&redis, &place, 12);
+    kill_stuck(&redis, &mut place, 12);
     let process = place.start(&["snapshot"]);
     place.wait_backlog(&place.bus(), 0).await;
     ended(process, 0);
@@ -211,7 +232,7 @@ async fn only_where_the_process_may_have_died_an_event_is_set_aside() {
     let mut place = place(&redis, "blamed");
     place.config.bus.embedded.attempts_max = 2;
     place.publish(envelopes).await;
-    kill_stuck(&redis, &place, 4);
+    kill_stuck(&redis, &mut place, 4);
     let process = place.start(&["snapshot", "--only", "views"]);
     wait_views(&place, 0).await;
     let said = ended(process, 0);

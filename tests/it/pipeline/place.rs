@@ -9,7 +9,7 @@ use convpipe::auth::ArtifactStore;
 use convpipe::backends;
 use convpipe::bus::embedded::EmbeddedBus;
 use convpipe::bus::{Bus, BusError};
-use convpipe::config::Config;
+use convpipe::config::{Config, RedisConfig};
 use convpipe::documents::{Access, Documents, HistoryPage};
 use convpipe::runtime::clock;
 use convpipe::schema::artifact::Artifact;
@@ -122,7 +122,9 @@ impl Place {
 
     /// Everything that stands in the stores. Timers are left out: they are facts about the moment.
     pub(super) async fn read(&self) -> Actual {
-        let (reader, documents, now) = (Reader::connect(&self.config.redis).await.unwrap(), self.documents().await, clock::now());
+        // How patient the service is to be is one thing, how patient its reader is another.
+        let redis = RedisConfig { timeout_ms: u64::try_from(LIMIT.as_millis()).unwrap(), ..self.config.redis.clone() };
+        let (reader, documents, now) = (Reader::connect(&redis).await.unwrap(), self.documents().await, clock::now());
         let mut actual = Actual::default();
         for (account, _) in reader.accounts().await.unwrap() {
             let entries = reader.priority(&account, StreamRange::Last(100_000)).await.unwrap();
