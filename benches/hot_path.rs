@@ -6,7 +6,10 @@ use std::fs;
 use std::path::Path;
 
 use convpipe::schema::envelope::Envelope;
+use convpipe::schema::event::Event;
+use convpipe::schema::state::ConversationState;
 use convpipe::schema::time::Millis;
+use convpipe::transform::fold::{self, Depth, new_conversation};
 use convpipe::transform::normalize::{FrameContext, normalize};
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
@@ -77,4 +80,56 @@ fn decode(bencher: Bencher<'_, '_>, name: &str) {
     bencher
         .counter(BytesCount::new(bytes))
         .bench_local(|| black_box(&envelopes).iter().filter(|envelope| envelope.event().is_ok()).count());
+}
+
+/// Events to fold: into a conversation that has been going on for long, so that its memories are full, or into none.
+const FOLDED: [(&str, &str); 4] = [("chat_known", "chat_500"), ("chat_new", "chat_500"), ("typing", "typing"), ("tip", "notification_tip")];
+const HORIZON_MS: i64 = 30 * 86_400_000;
+
+/// One new event after another, each ten seconds later, all of one fan.
+struct Events {
+    event: Event<'static>,
+    count: u64,
+}
+
+impl Events {
+    fn of(name: &str) -> Self {
+        let event = normalize(frame(name).leak(), &CONTEXT).events.swap_remove(0);
+        Self { event, count: 0 }
+    }
+
+    fn next(&mut self) -> Event<'static> {
+        self.count += 1;
+        let mut event = self.event.clone();
+        let id = (6_400_000_000_000 + self.count).to_string();
+        event.id = format!("onlyfans:200000001:bench:{id}").into();
+        event.frame_no = self.count;
+        event.received_at = Millis(CONTEXT.received_at.0 + 10_000 * self.count.cast_signed());
+        event.occurred_at = Some(event.received_at);
+        if let Some(message) = &mut event.message {
+            message.id = Some(id.into());
+        }
+        event
+    }
+}
+
+fn fold_into(state: &mut ConversationState, event: &Event<'_>) -> bool {
+    fold::apply(state, event, event.at(), HORIZON_MS, Depth::VIEWS).is_new()
+}
+
+/// An event into the state of its conversation.
+#[divan::bench(args = FOLDED.map(|(what, _)| what))]
+fn fold(bencher: Bencher<'_, '_>, what: &str) {
+    let name = FOLDED.iter().find(|(one, _)| *one == what).map_or("", |(_, name)| name);
+    let mut events = Events::of(name);
+    let mut state = new_conversation("200000001", "100000001");
+    if what == "chat_new" {
+        let fresh = state;
+        bencher.with_inputs(|| (fresh.clone(), events.next())).bench_local_refs(|(state, event)| fold_into(state, black_box(event)));
+        return;
+    }
+    for _ in 0..1_000 {
+        assert!(fold_into(&mut state, &events.next()), "each is new");
+    }
+    bencher.with_inputs(|| events.next()).bench_local_refs(|event| fold_into(&mut state, black_box(event)));
 }

@@ -25,5 +25,6 @@ pub async fn bus(config: &Config) -> Result<Bus, BusError> {
 pub async fn documents(config: &Config, access: Access) -> Result<Documents, DocumentsError> {
     match config.documents.backend {
         DocumentsBackend::Embedded => Documents::embedded(&config.documents.embedded, access).await,
+        DocumentsBackend::Firestore => Documents::firestore(&config.documents.firestore, access).await,
     }
 }

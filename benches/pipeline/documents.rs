@@ -75,6 +75,7 @@ fn write(fan: usize, rev: usize, round: usize) -> SummaryWrite {
         expire_at: START.plus(365 * 86_400_000),
         messages: (0..MESSAGES).map(|message| document(number(fan, round, message), round)).collect(),
         deletions: Vec::new(),
+        unkept: Vec::new(),
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use secrecy::ExposeSecret;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use url::{Host, Url};
 
-use super::Problem;
+use super::Content;
 use crate::schema::ARTIFACT_SCHEMA;
 use crate::schema::artifact::{Artifact, ArtifactStatus};
 use crate::schema::time::Millis;
@@ -50,26 +50,29 @@ pub fn usable(artifact: &Artifact, now: Millis) -> Result<(), Unusable> {
 }
 
 /// Whether an account can name a file: ASCII letters, digits, `_` and `-`, at most 64.
-pub(super) fn is_account(account: &str) -> bool {
+#[must_use]
+pub fn is_account(account: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     (1..=64).contains(&account.len()) && account.bytes().all(is_plain)
 }
 
 /// Decodes and checks the artifact of `account`.
-pub(super) fn decode(bytes: &[u8], account: &str) -> Result<Artifact, Problem> {
-    let artifact: Artifact = match serde_json::from_slice(bytes) {
-        Ok(artifact) => artifact,
-        Err(error) => return Err(why_not(bytes, &error)),
-    };
+pub(super) fn decode(bytes: &[u8], account: &str) -> Result<Artifact, Content> {
+    let artifact: Artifact = decode_as(bytes, &REQUIRED)?;
     if artifact.account_id != account {
-        return Err(Problem::OtherAccount);
+        return Err(Content::OtherAccount);
     }
     check(&artifact)?;
     Ok(artifact)
 }
 
+/// Decodes something with the fields of an artifact, of which those in `required` have to be there.
+pub(super) fn decode_as<T: DeserializeOwned>(bytes: &[u8], required: &[&'static str]) -> Result<T, Content> {
+    serde_json::from_slice(bytes).map_err(|error| why_not::<T>(bytes, &error, required))
+}
+
 /// Everything but its name.
-pub(super) fn check(artifact: &Artifact) -> Result<(), Problem> {
+pub(super) fn check(artifact: &Artifact) -> Result<(), Content> {
     let checks = [
         (artifact.schema == ARTIFACT_SCHEMA, "schema", "is not `convpipe.artifact.v1`, the only version that this convpipe reads"),
         (PLATFORMS.contains(&artifact.platform.as_str()), "platform", "is not `onlyfans`, the only platform that this convpipe knows"),
@@ -84,7 +87,7 @@ pub(super) fn check(artifact: &Artifact) -> Result<(), Problem> {
         ),
     ];
     match checks.into_iter().find(|(holds, ..)| !holds) {
-        Some((_, field, what)) => Err(Problem::Field { field, what }),
+        Some((_, field, what)) => Err(Content::Field { field, what }),
         None => Ok(()),
     }
 }
@@ -112,19 +115,19 @@ fn is_header_value(value: &str) -> bool {
 }
 
 /// What keeps an artifact from decoding, without the value that did: serde's own message would repeat it.
-fn why_not(bytes: &[u8], error: &serde_json::Error) -> Problem {
+fn why_not<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error, required: &[&'static str]) -> Content {
     let Ok(fields) = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(bytes) else {
-        return Problem::NotJson { line: error.line(), column: error.column() };
+        return Content::NotJson { line: error.line(), column: error.column() };
     };
-    if let Some(field) = REQUIRED.into_iter().find(|&field| !fields.contains_key(field)) {
-        return Problem::MissingField(field);
+    if let Some(field) = required.iter().find(|&&field| !fields.contains_key(field)) {
+        return Content::MissingField(field);
     }
     let mut decoder = serde_json::Deserializer::from_slice(bytes);
-    let path = serde_path_to_error::deserialize::<_, Artifact>(&mut decoder).err().map(|error| error.path().to_string());
+    let path = serde_path_to_error::deserialize::<_, T>(&mut decoder).err().map(|error| error.path().to_string());
     let is_in = |field: &&str| path.as_deref().is_some_and(|path| path.split(['.', '[']).next() == Some(field));
     match REQUIRED.into_iter().chain(OPTIONAL).find(is_in) {
-        Some(field) => Problem::Field { field, what: "has the wrong type or a value that it cannot have" },
-        None => Problem::NotJson { line: error.line(), column: error.column() },
+        Some(field) => Content::Field { field, what: "has the wrong type or a value that it cannot have" },
+        None => Content::NotJson { line: error.line(), column: error.column() },
     }
 }
 

@@ -1,14 +1,12 @@
 //! The folder of artifacts: reading one, all, and replacing one.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
-use secrecy::zeroize::Zeroizing;
-
-use super::{ARTIFACT_MAX_BYTES, ARTIFACTS_MAX, ArtifactError, Fingerprint, Problem, check, encode};
+use super::{ARTIFACTS_MAX, ArtifactError, Fingerprint, Problem, check, encode, file};
 use crate::schema::artifact::Artifact;
 
 /// Ending of an artifact's file name; what stands before it is the account.
@@ -49,7 +47,9 @@ impl ArtifactStore {
     /// Where the file is missing, is not as above, or does not hold a valid artifact of that account.
     pub fn load(&self, account: &str) -> Result<Artifact, ArtifactError> {
         let file = self.path(account)?;
-        read(&file, account).and_then(|bytes| check::decode(&bytes, account)).map_err(|problem| ArtifactError { file, problem })
+        let read = file::read(&file, &format!("{account}{ENDING}"));
+        let decoded = read.and_then(|bytes| Ok(check::decode(&bytes, account)?));
+        decoded.map_err(|problem| ArtifactError { file, problem })
     }
 
     /// Loads every artifact of the folder. One that is wrong does not keep the others from being read.
@@ -94,28 +94,63 @@ impl ArtifactStore {
     /// Where the artifact would not be read back, or cannot be written.
     pub fn write(&self, artifact: &Artifact) -> Result<(), ArtifactError> {
         let file = self.path(&artifact.account_id)?;
-        let written = check::check(artifact).and_then(|()| replace(&self.dir, &file, artifact));
+        let written = check::check(artifact).map_err(Problem::from).and_then(|()| {
+            let bytes = encode::encode(artifact).map_err(|error| Problem::Io { what: "written", detail: error.to_string() })?;
+            file::replace(&self.dir, &format!("{}{ENDING}", artifact.account_id), &bytes)
+        });
         written.map_err(|problem| ArtifactError { file, problem })
+    }
+
+    /// Whether an account has a file, whatever is in it.
+    #[must_use]
+    pub fn has(&self, account: &str) -> bool {
+        check::is_account(account) && fs::symlink_metadata(self.file(account)).is_ok()
+    }
+
+    /// Whether nobody else can put files into the folder. A missing one is made.
+    ///
+    /// # Errors
+    /// Where it belongs to somebody else than this process's user or root, where its group or others may write to it, and where it is none.
+    pub fn check_folder(&self) -> Result<(), ArtifactError> {
+        let checked = file::make_folder(&self.dir).and_then(|()| {
+            let metadata = fs::metadata(&self.dir).map_err(|error| Problem::Io { what: "opened", detail: error.to_string() })?;
+            let (owner, user, mode) = (metadata.uid(), rustix::process::geteuid().as_raw(), metadata.permissions().mode() & 0o7777);
+            if owner != user && owner != 0 {
+                return Err(Problem::FolderOwner { owner, user });
+            }
+            if mode & 0o022 == 0 { Ok(()) } else { Err(Problem::FolderMode { mode }) }
+        });
+        checked.map_err(|problem| self.of_folder(problem))
+    }
+
+    /// Removes what killed processes left half-written for longer than `age`; it may hold secrets. Returns how many there were.
+    ///
+    /// # Errors
+    /// Where the folder cannot be listed.
+    pub fn sweep(&self, age: Duration) -> Result<usize, ArtifactError> {
+        let mut swept = 0;
+        for entry in self.list()? {
+            let entry = entry.map_err(|error| self.unlisted(&error))?;
+            let is_old =
+                || entry.metadata().and_then(|metadata| metadata.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|old| old >= age));
+            if file::is_beside(entry.file_name().as_encoded_bytes()) && is_old() && fs::remove_file(entry.path()).is_ok() {
+                swept += 1;
+            }
+        }
+        Ok(swept)
     }
 
     /// Accounts that have a file, ascending, and files that cannot be one. The folder is bounded.
     fn accounts(&self) -> Result<(Vec<String>, Vec<ArtifactError>), ArtifactError> {
-        let failed = |error: &io::Error| ArtifactError {
-            file: self.dir.clone(),
-            problem: match error.kind() {
-                io::ErrorKind::NotFound => Problem::MissingFolder,
-                _ => Problem::Io { what: "listed", detail: error.to_string() },
-            },
-        };
         let (mut accounts, mut problems) = (Vec::new(), Vec::new());
-        for entry in fs::read_dir(&self.dir).map_err(|error| failed(&error))? {
-            let name = entry.map_err(|error| failed(&error))?.file_name();
+        for entry in self.list()? {
+            let name = entry.map_err(|error| self.unlisted(&error))?.file_name();
             let bytes = name.as_encoded_bytes();
             if bytes.starts_with(b".") || !bytes.ends_with(ENDING.as_bytes()) {
                 continue;
             }
             if accounts.len() + problems.len() == ARTIFACTS_MAX {
-                problems.push(ArtifactError { file: self.dir.clone(), problem: Problem::TooMany(ARTIFACTS_MAX) });
+                problems.push(self.of_folder(Problem::TooMany(ARTIFACTS_MAX)));
                 break;
             }
             match name.to_str().and_then(|name| name.strip_suffix(ENDING)).filter(|account| check::is_account(account)) {
@@ -130,69 +165,25 @@ impl ArtifactStore {
 
     /// Path of an account's file. An account that cannot name one, such as `../x`, is refused before it becomes a path.
     fn path(&self, account: &str) -> Result<PathBuf, ArtifactError> {
-        if check::is_account(account) {
-            Ok(self.file(account))
-        } else {
-            Err(ArtifactError { file: self.dir.clone(), problem: Problem::Account })
-        }
+        if check::is_account(account) { Ok(self.file(account)) } else { Err(self.of_folder(Problem::Account)) }
+    }
+
+    pub(super) fn list(&self) -> Result<fs::ReadDir, ArtifactError> {
+        fs::read_dir(&self.dir).map_err(|error| self.unlisted(&error))
+    }
+
+    pub(super) fn unlisted(&self, error: &io::Error) -> ArtifactError {
+        self.of_folder(match error.kind() {
+            io::ErrorKind::NotFound => Problem::MissingFolder,
+            _ => Problem::Io { what: "listed", detail: error.to_string() },
+        })
+    }
+
+    pub(super) fn of_folder(&self, problem: Problem) -> ArtifactError {
+        ArtifactError { file: self.dir.clone(), problem }
     }
 
     fn file(&self, account: &str) -> PathBuf {
         self.dir.join(format!("{account}{ENDING}"))
     }
-}
-
-/// The file's content. Everything is asked of the open file, so that it cannot be another one by then.
-fn read(path: &Path, account: &str) -> Result<Zeroizing<Vec<u8>>, Problem> {
-    // Without NONBLOCK, opening a pipe would wait for somebody to write.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match error {
-        rustix::io::Errno::NOENT => Problem::Missing,
-        rustix::io::Errno::LOOP => Problem::Symlink,
-        error => Problem::Io { what: "opened", detail: error.to_string() },
-    })?;
-    let file = File::from(file);
-    let metadata = file.metadata().map_err(|error| Problem::Io { what: "opened", detail: error.to_string() })?;
-    let name = || format!("{account}{ENDING}");
-    let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
-    let mode = metadata.permissions().mode() & 0o7777;
-    if !metadata.is_file() {
-        return Err(Problem::NotAFile);
-    }
-    if owner != user {
-        return Err(Problem::Owner { owner, user, name: name() });
-    }
-    if mode & 0o077 != 0 {
-        return Err(Problem::Mode { mode, name: name() });
-    }
-    // It may grow while it is read, so the size is not taken from the metadata; room for all of it means that no copy is left behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len().min(ARTIFACT_MAX_BYTES) + 1).unwrap_or(0)));
-    file.take(ARTIFACT_MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| Problem::Io { what: "read", detail: error.to_string() })?;
-    if bytes.len() as u64 > ARTIFACT_MAX_BYTES { Err(Problem::TooLarge) } else { Ok(bytes) }
-}
-
-/// Writes beside the file, then renames: the steps after which a power cut leaves the old one or the new one.
-fn replace(dir: &Path, path: &Path, artifact: &Artifact) -> Result<(), Problem> {
-    let failed = |error: io::Error| Problem::Io { what: "written", detail: error.to_string() };
-    let bytes = encode::encode(artifact).map_err(|error| failed(error.into()))?;
-    if bytes.len() as u64 > ARTIFACT_MAX_BYTES {
-        return Err(Problem::TooLarge);
-    }
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
-    // The name begins with a dot, so no scan takes it for an artifact. It is random, because process ids repeat in containers and a killed
-    // process leaves its file behind.
-    let beside = dir.join(format!(".{}.{:016x}.tmp", artifact.account_id, fastrand::u64(..)));
-    let outcome = write_synced(&beside, &bytes).and_then(|()| fs::rename(&beside, path)).and_then(|()| File::open(dir)?.sync_all());
-    if outcome.is_err() {
-        // Where even that fails, the error that counts is the first one.
-        let _ = fs::remove_file(&beside);
-    }
-    outcome.map_err(failed)
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
-    file.write_all(bytes)?;
-    file.sync_all()
 }

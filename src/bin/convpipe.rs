@@ -6,7 +6,7 @@ use convpipe::commands::{self, Context};
 use convpipe::config::Environment;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let cli = match commands::parse(std::env::args_os()) {

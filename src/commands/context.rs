@@ -1,11 +1,11 @@
 //! What every command is given: what was typed globally, the config, the output.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::path::{Path, PathBuf};
 
 use super::exit::{CommandError, Exit};
 use super::output::{ColorChoice, Output};
-use crate::config::{self, Environment, Loaded, LogConfig, Override, Sources};
+use crate::config::{self, Environment, Loaded, LogConfig, Origin, Override, Sources};
 use crate::runtime::telemetry;
 
 /// Options of every command.
@@ -48,6 +48,8 @@ pub struct Context {
     environment: Environment,
     output: Output,
     loaded: OnceCell<Loaded>,
+    /// The file that says where Redis is, if one does.
+    redis_file: RefCell<Option<PathBuf>>,
 }
 
 impl Context {
@@ -55,7 +57,7 @@ impl Context {
     #[must_use]
     pub fn new(globals: Globals, environment: Environment) -> Self {
         let output = Output::new(globals.color, &environment, globals.allow_escape_sequences);
-        Self { globals, environment, output, loaded: OnceCell::new() }
+        Self { globals, environment, output, loaded: OnceCell::new(), redis_file: RefCell::default() }
     }
 
     /// Where to print.
@@ -97,16 +99,28 @@ impl Context {
     pub fn config_with(&self, own: Vec<Override>) -> Result<Loaded, CommandError> {
         let overrides: Vec<Override> = self.globals.overrides().into_iter().chain(own).collect();
         let sources = Sources { file: self.globals.config.as_deref(), overrides: &overrides, ..Sources::new(&self.environment) };
-        Ok(config::load(&sources)?)
+        let loaded = config::load(&sources)?;
+        let is_of_file = matches!(loaded.origins.get("redis.url"), Some(Origin::File { .. }));
+        self.redis_file.replace(loaded.file.clone().filter(|_| is_of_file));
+        Ok(loaded)
     }
 
-    /// The config of a file that the command has just written.
+    /// The config of a file that the command chooses itself, with what it says of single keys.
     ///
     /// # Errors
     /// As [`Self::config`].
-    pub fn config_from(&self, file: &Path) -> Result<Loaded, CommandError> {
-        let overrides = self.globals.overrides();
+    pub fn config_from(&self, file: &Path, own: Vec<Override>) -> Result<Loaded, CommandError> {
+        let overrides: Vec<Override> = self.globals.overrides().into_iter().chain(own).collect();
         Ok(config::load(&Sources { file: Some(file), overrides: &overrides, ..Sources::new(&self.environment) })?)
+    }
+
+    /// What to say where Redis is looked for as a `dev` wrote it that does not run any more; `None` where somebody else says where it is.
+    #[must_use]
+    pub fn abandoned_dev(&self) -> Option<String> {
+        let file = self.redis_file.borrow();
+        let file = file.as_deref().filter(|file| super::dev::is_abandoned(file))?;
+        let (name, dir) = (file.display(), file.parent().unwrap_or(file).display());
+        Some(format!("{name} was written by a `convpipe dev` that is not running any more: start `convpipe dev` again, or remove {dir}"))
     }
 
     /// Starts the log of a daemon, on stderr.
@@ -136,6 +150,10 @@ impl Context {
         let error = match (outcome, flushed) {
             (Ok(exit), Ok(())) => return exit,
             (Err(error), _) | (Ok(_), Err(error)) => error,
+        };
+        let error = match self.abandoned_dev().filter(|_| error.is_of_redis()) {
+            Some(hint) => error.hint(hint),
+            None => error,
         };
         error.lines(|tone, text| self.output.note_tone(tone, text)).iter().for_each(|line| self.output.note(line));
         error.exit()

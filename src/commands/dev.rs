@@ -1,15 +1,16 @@
 //! `convpipe dev`: the whole pipeline on one machine, on a recording, with a Redis of its own.
 
 mod folder;
+mod greeting;
 mod redis;
+mod settings;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::output::Tone;
 use super::replay::serve::{bind, play, write_artifacts};
 use super::{CommandError, Context, Exit, ingest, snapshot};
 use crate::backends;
@@ -18,7 +19,10 @@ use crate::daemons::ingest::OnLive;
 use crate::daemons::playback::{self, Overview, Playback, PlaybackSettings, Speed};
 use crate::runtime::clock;
 use crate::runtime::shutdown::Shutdown;
+use crate::views::Writer;
 use crate::ws::serve::{Player, serve, stage};
+
+pub(super) use folder::is_abandoned;
 
 use folder::Folder;
 use redis::{PrivateRedis, RedisAccess};
@@ -29,8 +33,14 @@ const BUSY_EVENING: &[u8] = include_bytes!("../../fixtures/recordings/busy-eveni
 /// Run the whole pipeline here, on a recording
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Starts a private redis-server (or valkey-server), a WebSocket server that plays the recording over and over in the present, ingest, and
-snapshot. Everything it writes is in .convpipe/, whose convpipe.yaml the other commands find from this folder. Ctrl-C ends all of it.
+Starts a private redis-server (or valkey-server), a WebSocket server that plays
+the recording over and over in the present, ingest, and snapshot. Everything it
+writes is in .convpipe/, whose convpipe.yaml the other commands find from this
+folder. Ctrl-C ends all of it.
+
+Rules, tiers, limits and all the rest are those of --config, $CONVPIPE_CONFIG or
+./convpipe.yaml, where there is one; Redis, topic, documents and artifacts are
+always its own.
 
 Examples:
   convpipe dev                                the recorded busy evening
@@ -56,6 +66,7 @@ pub struct Args {
 
 /// Runs `convpipe dev`.
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> {
+    let base = settings::base(context, &args.dir)?;
     let folder = Folder::claim(&args.dir, args.keep)?;
     context.block_on(async {
         let shutdown = super::listen()?;
@@ -66,8 +77,9 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
                 (Some(redis), access)
             }
         };
-        folder.write_config(&access)?;
-        let config = context.config_from(&folder.config_file())?.config;
+        let config = settings::write(context, &folder, &access, base.as_deref())?;
+        // The service would wait for it; whoever tries things out wants to be told.
+        Writer::connect(&config.redis).await?;
         context.start_logging(&quiet(&config))?;
         let outcome = pipeline(context, args, &folder, &config, &shutdown, private.as_mut()).await;
         if let Some(redis) = private {
@@ -163,26 +175,7 @@ async fn greet_when_live(context: &Context, folder: &Folder, overview: &Overview
     if live.wait_for(|&live| live >= accounts).await.is_err() {
         return;
     }
-    let output = context.output();
-    let program = program();
-    let strong = |text: &str| output.note_tone(Tone::Strong, text);
-    output.note(format!("{} · {accounts} accounts on ws://{server}, {} frames a round", strong("convpipe is live"), overview.frames));
-    output.note(format!("everything is in {}; in another terminal, from this folder, try:", folder.dir().display()));
-    for (command, what) in [
-        ("tail-priority", "who needs an answer, as it happens"),
-        ("inspect-fan 100000001", "everything about one fan"),
-        ("config print --origin", "what holds here, and who says so"),
-    ] {
-        output.note(format!("  {}  {what}", strong(&format!("{program} {command:<24}"))));
-    }
-    output.note("Ctrl-C ends all of it");
-}
-
-/// How this program is called from a shell.
-fn program() -> String {
-    let exe = std::env::current_exe().unwrap_or_else(|_| Path::new("convpipe").to_owned());
-    let here = std::env::current_dir().unwrap_or_default();
-    exe.strip_prefix(&here).unwrap_or(&exe).display().to_string()
+    greeting::greet(context, folder, overview, server);
 }
 
 /// On a terminal the greeting is what matters, so the services only say what is wrong, unless more was asked for.

@@ -1,8 +1,9 @@
 //! Which exit code an error of each room has.
 
 use super::{CommandError, Exit};
-use crate::auth::ArtifactError;
+use crate::auth::{ArtifactError, LockError, Problem};
 use crate::bus::{BusError, PublishError, ServiceFault, StorageFault};
+use crate::daemons::auth_refresh::RefreshError;
 use crate::daemons::ingest::IngestError;
 use crate::daemons::playback::RecordingError;
 use crate::daemons::snapshot::SnapshotError;
@@ -43,8 +44,12 @@ const fn of_service(fault: ServiceFault) -> Exit {
 
 impl From<DocumentsError> for CommandError {
     fn from(error: DocumentsError) -> Self {
-        let full = matches!(error, DocumentsError::Full { .. });
-        Self::of(if full { Exit::TryLater } else { Exit::Unavailable }, &error)
+        let exit = match &error {
+            DocumentsError::Full { .. } => Exit::TryLater,
+            error if error.is_auth() => Exit::AuthRefused,
+            _ => Exit::Unavailable,
+        };
+        Self::of(exit, &error)
     }
 }
 
@@ -54,7 +59,8 @@ impl From<ViewsError> for CommandError {
             ViewsError::Config { .. } | ViewsError::PasswordFile { .. } => Self::of(Exit::Config, &error),
             ViewsError::Auth { .. } | ViewsError::NoPermission(_) => Self::of(Exit::AuthRefused, &error),
             ViewsError::Unreachable { .. } => Self::of(Exit::Unavailable, &error)
-                .hint("start Redis, or set redis.url (CONVPIPE_REDIS_URL); `convpipe dev` brings one of its own"),
+                .hint("start Redis, or set redis.url (CONVPIPE_REDIS_URL); `convpipe dev` brings one of its own")
+                .no_redis(),
             _ => Self::of(Exit::Unavailable, &error),
         }
     }
@@ -94,6 +100,23 @@ impl From<IngestError> for CommandError {
     fn from(error: IngestError) -> Self {
         match &error {
             IngestError::Undrained { .. } | IngestError::Broken(_) => Self::of(Exit::TryLater, &error),
+        }
+    }
+}
+
+impl From<RefreshError> for CommandError {
+    fn from(error: RefreshError) -> Self {
+        match &error {
+            RefreshError::NoProvider | RefreshError::Account(_) => Self::of(Exit::Config, &error).hint("docs/auth.md has examples"),
+            RefreshError::Provider { .. } => Self::of(Exit::Config, &error),
+            RefreshError::Store(ArtifactError { problem: Problem::Io { .. }, .. }) => Self::of(Exit::TryLater, &error),
+            RefreshError::Store(_) => Self::of(Exit::AuthRefused, &error),
+            RefreshError::Lock(LockError::Held { .. }) => {
+                Self::of(Exit::TryLater, &error).hint("`convpipe auth-refresh request ID` asks the one that runs")
+            }
+            RefreshError::Lock(_) | RefreshError::Metrics { .. } | RefreshError::Undrained { .. } | RefreshError::Broken => {
+                Self::of(Exit::TryLater, &error)
+            }
         }
     }
 }

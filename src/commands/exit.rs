@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::output::{Tone, term_safe};
 use crate::config::ConfigError;
+use crate::runtime::shutdown::Signal;
 
 /// The exit codes, after sysexits where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,14 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// The end of a command that a signal ended before it was done.
+pub(super) const fn ended_by(signal: Signal) -> Exit {
+    match signal {
+        Signal::Interrupt => Exit::Interrupted,
+        Signal::Terminate => Exit::Terminated,
+    }
+}
+
 /// Why a command could not do what it should: what happened, because of what, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandError {
@@ -63,13 +72,14 @@ pub struct CommandError {
     message: String,
     causes: Vec<String>,
     hint: Option<String>,
+    is_of_redis: bool,
 }
 
 impl CommandError {
     /// An error in the command's own words.
     #[must_use]
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), causes: Vec::new(), hint: None }
+        Self { exit, message: message.into(), causes: Vec::new(), hint: None, is_of_redis: false }
     }
 
     /// An error in the words of what failed, with its causes.
@@ -104,9 +114,20 @@ impl CommandError {
         self
     }
 
+    /// Redis cannot be reached: what there is to do depends on where the config comes from.
+    pub(super) const fn no_redis(mut self) -> Self {
+        self.is_of_redis = true;
+        self
+    }
+
+    /// Whether it is that Redis cannot be reached.
+    pub(super) const fn is_of_redis(&self) -> bool {
+        self.is_of_redis
+    }
+
     /// The reader of stdout is gone: a clean end without a word.
     pub(super) const fn reader_gone() -> Self {
-        Self { exit: Exit::Done, message: String::new(), causes: Vec::new(), hint: None }
+        Self { exit: Exit::Done, message: String::new(), causes: Vec::new(), hint: None, is_of_redis: false }
     }
 
     /// The code to end with.

@@ -8,15 +8,18 @@ use crate::auth::{ArtifactStore, usable};
 use crate::backends;
 use crate::bus::Bus;
 use crate::config::{Config, Override};
-use crate::daemons::ingest::{self, Artifacts, Counters, Ingest, OnLive, translate};
+use crate::daemons::ingest::{self, Artifacts, Counters, Ingest, OnLive, OnRefused, translate};
 use crate::runtime::clock;
 use crate::runtime::shutdown::Shutdown;
+use crate::schema::artifact::RequestReason;
 
 /// Read the live sockets, normalize, publish
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-One connection an account; the accounts are the artifacts in auth.dir, and new ones are picked up while it runs.
-SIGINT or SIGTERM: stop reading, publish what was read, exit 0; or 75 if that takes longer than --drain-timeout.
+One connection an account; the accounts are the artifacts in auth.dir, and new
+ones are picked up while it runs.
+SIGINT or SIGTERM: stop reading, publish what was read, exit 0; or 75 if that
+takes longer than --drain-timeout.
 
 Examples:
   convpipe ingest                          all accounts of auth.dir
@@ -41,6 +44,9 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
     }
     let config = context.config_with(own)?.config;
     context.start_logging(&config.log)?;
+    if let Some(note) = context.abandoned_dev() {
+        tracing::warn!("{note}");
+    }
     check_artifacts(&config)?;
     context.block_on(async {
         let shutdown = super::listen()?;
@@ -61,9 +67,22 @@ pub(super) async fn serve(config: &Config, bus: &Bus, on_live: Option<OnLive>, s
         quarantine: bus.publisher(&config.bus.quarantine_topic)?,
         counters: Arc::new(Counters::default()),
         on_live,
+        on_refused: Some(ask_for_another(ArtifactStore::new(&config.auth.dir))),
     };
     ingest::run(service, shutdown).await?;
     Ok(())
+}
+
+/// Leaves a request beside a refused artifact, which auth-refresh answers.
+fn ask_for_another(store: ArtifactStore) -> OnRefused {
+    Arc::new(move |account, generation| {
+        let (store, account) = (store.clone(), account.to_owned());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = store.request(&account, RequestReason::Refused, Some(generation), clock::now()) {
+                tracing::warn!(%error, "cannot ask for a new artifact");
+            }
+        });
+    })
 }
 
 /// A folder in which not one of the artifacts can be used is a mistake that waiting does not mend. An empty one is filled by somebody else.

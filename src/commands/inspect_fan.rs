@@ -23,19 +23,25 @@ use report::{Message, Report};
 /// Show everything known of one fan
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Four sections for each account that knows the fan: the snapshot and the newest events of the high-value stream (Redis), the summary and the
-newest messages (documents). --last, --since and --until choose messages and events; by default the newest 10. Times are in UTC.
-Without --account both stores are asked which accounts know the fan.
+Four sections for each account that knows the fan: the snapshot and the newest
+events of the high-value stream (Redis), the summary and the newest messages
+(documents). --last, --since and --until choose messages and events; by default
+the newest 10. Times are in UTC. Without --account both stores are asked which
+accounts know the fan.
 
--o json prints one object an account: {account_id, fan_id, snapshot, summary, messages, events, gap, sources}, where sources say of each
-section {name, store, state: ok|absent|unreachable|unreadable, detail, rev, age_ms}; -o jsonl the same on one line.
---events -o jsonl prints the events as they are stored, each with its stream_id; --from-id goes on after one of them.
+-o json prints one object an account: {account_id, fan_id, snapshot, summary,
+messages, events, gap, sources}, where sources say of each section {name, store,
+state: ok|absent|unreachable|unreadable, detail, rev, age_ms}; -o jsonl the same
+on one line.
+--events -o jsonl prints the events as they are stored, each with its stream_id;
+--from-id goes on after one of them.
 
-Exit: 0 found; 1 nobody knows the fan; 69 a store cannot be asked, what the other knows is printed.
+Exit: 0 found; 1 nobody knows the fan; 69 a store cannot be asked, what the
+other knows is printed.
 
 Examples:
   convpipe inspect-fan 100000001
-  convpipe inspect-fan 100000001 --account 200000001 -o json | jq .snapshot.unread
+  convpipe inspect-fan 100000001 --account 200000001 -o json | jq .snapshot
   convpipe inspect-fan 100000001 --history --since 7d
   convpipe inspect-fan 100000001 --events --follow -o jsonl")]
 pub struct Args {

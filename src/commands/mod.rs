@@ -10,6 +10,7 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+mod auth_refresh;
 mod completions;
 mod config;
 mod context;
@@ -30,7 +31,7 @@ mod tail_priority;
 pub use context::{Context, Globals};
 pub use exit::{CommandError, Exit};
 
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::shutdown::{Shutdown, Signal};
 use output::ColorChoice;
 
 /// One pipeline from a live-chat WebSocket stream to the current state of every conversation.
@@ -47,12 +48,15 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "\
 Examples:
+  convpipe dev                              all of it here, to try
+  convpipe tail-priority                    who needs an answer, as it happens
+  convpipe inspect-fan 100000001            everything about one fan
   convpipe config default > convpipe.yaml   a config file to start from
   convpipe config print --origin            what holds here, and who says so
   source <(convpipe completions bash)       completions for this shell
 
-Exit codes: 0 done, 1 a finding, 2 usage, 65 bad data, 69 a backend is down, 75 try later,
-77 auth refused, 78 config, 130 and 143 ended by a signal.";
+Exit codes: 0 done, 1 a finding, 2 usage, 65 bad data, 69 a backend is down,
+75 try later, 77 auth refused, 78 config, 130 and 143 ended by a signal.";
 
 /// The commands, in the order of the help.
 #[derive(Debug, Subcommand)]
@@ -61,6 +65,8 @@ pub enum Command {
     Ingest(ingest::Args),
     /// Fold events into Redis and the documents
     Snapshot(snapshot::Args),
+    /// Keep the accounts' artifacts fresh, by asking their providers
+    AuthRefresh(auth_refresh::Args),
     /// Run the whole pipeline here, on a recording
     Dev(dev::Args),
     /// Follow who needs an answer, as it happens
@@ -88,6 +94,7 @@ pub fn run(context: &Context, command: Command) -> Result<Exit, CommandError> {
     match command {
         Command::Ingest(args) => ingest::run(context, &args),
         Command::Snapshot(args) => snapshot::run(context, &args),
+        Command::AuthRefresh(args) => auth_refresh::run(context, &args),
         Command::Dev(args) => dev::run(context, &args),
         Command::TailPriority(args) => tail_priority::run(context, &args),
         Command::InspectFan(args) => inspect_fan::run(context, &args),
@@ -102,6 +109,12 @@ pub fn run(context: &Context, command: Command) -> Result<Exit, CommandError> {
 /// A stop that SIGINT and SIGTERM ask for, for a daemon or a follower.
 fn listen() -> Result<Shutdown, CommandError> {
     Shutdown::listen().map_err(|error| CommandError::new(Exit::TryLater, "cannot listen to signals").caused_by(&error))
+}
+
+/// That a command was stopped before it was done, with the code of the signal that did it.
+fn interrupted(shutdown: &Shutdown, message: &str) -> CommandError {
+    let exit = if shutdown.signal() == Some(Signal::Terminate) { Exit::Terminated } else { Exit::Interrupted };
+    CommandError::new(exit, message)
 }
 
 /// Reads the command line, the program's name included.

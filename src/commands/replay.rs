@@ -17,14 +17,17 @@ use crate::schema::time::Millis;
 /// Play recorded frames: into a dry run, onto the bus, or to whoever connects
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A recording is JSON lines, one {\"t_ms\", \"account\", \"frame\"} a line; plain, gzip or Zstandard; - is standard input.
-By default nothing is written: the frames are folded in memory and the resulting snapshots printed.
+A recording is JSON lines, one {\"t_ms\", \"account\", \"frame\"} a line; plain, gzip
+or Zstandard; - is standard input. By default nothing is written: the frames are
+folded in memory and the resulting snapshots printed. With --serve playing
+begins when the first account connects.
 
 Examples:
   convpipe replay fixtures/recordings/quiet-evening.jsonl.gz
   convpipe replay evening.jsonl.zst -o jsonl | jq .unread
   convpipe replay evening.jsonl.zst --to bus --shift-time --speed max
-  convpipe replay evening.jsonl.zst --serve 127.0.0.1:7000 --artifacts .convpipe/auth --loop --shift-time")]
+  convpipe replay evening.jsonl.zst --serve 127.0.0.1:7000 --loop --shift-time \\
+      --artifacts .convpipe/auth")]
 pub struct Args {
     /// Recordings, played one after the other.
     #[arg(required = true, value_name = "FILE")]
@@ -38,10 +41,10 @@ pub struct Args {
     /// With --serve: write an artifact for each account into this folder, so that ingest connects.
     #[arg(long, value_name = "DIR", requires = "serve")]
     artifacts: Option<PathBuf>,
-    /// How fast: 1x as recorded, 20x, max. [default: 1x with --serve, else max]
+    /// How fast: 1x as recorded, 20x twenty times as fast, max as fast as it is taken. [default: 1x with --serve, else max]
     #[arg(long, value_name = "1x|20x|max", value_parser = speed, conflicts_with = "rate")]
     speed: Option<Speed>,
-    /// Frames a second, instead of --speed.
+    /// Frames a second, of all accounts together, instead of --speed.
     #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<Speed>,
     /// Begin again at the end, for ever; the messages of each round are new ones.
@@ -110,7 +113,7 @@ impl<'c> Run<'c> {
         // What is wrong inside a file is told when it is played, after everything before it.
         let counted = !from_stdin && playback::overview(&settings.files, &mut overview).is_ok();
         let total = (counted && !settings.repeat).then_some(overview.frames);
-        Ok(Self { context, settings, overview, progress: context.output().progress("replay", total) })
+        Ok(Self { context, settings, overview, progress: context.output().progress("replay", "frames", total) })
     }
 
     fn playback(&self) -> Playback {

@@ -19,7 +19,7 @@ pub struct Args {
 }
 
 /// What each schema of [`json_schema::NAMES`] is, in words.
-const DESCRIPTIONS: [(&str, &str); 9] = [
+const DESCRIPTIONS: [(&str, &str); 10] = [
     ("event", "an event, as it lies on the topic"),
     ("conversation-snapshot", "a conversation, in Redis"),
     ("priority-entry", "an entry of the priority feed, in Redis"),
@@ -27,6 +27,7 @@ const DESCRIPTIONS: [(&str, &str); 9] = [
     ("message-document", "a message of the history, in the documents"),
     ("fan-summary", "the summary of a fan, in the documents"),
     ("artifact", "session material of an account"),
+    ("artifact-request", "what asks for a new artifact of an account"),
     ("recorded-frame", "a line of a recording"),
     (CONFIG, "the config file"),
 ];

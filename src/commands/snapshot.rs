@@ -14,8 +14,10 @@ use crate::runtime::shutdown::Shutdown;
 /// Fold events into Redis and the documents
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Two consumers, each with a subscription of its own: views (Redis) and documents. Any number of processes may run side by side.
-SIGINT or SIGTERM: write what was taken, exit 0; or 75 if that takes longer than --drain-timeout.
+Two consumers, each with a subscription of its own: views (Redis) and documents.
+Any number of processes may run side by side.
+SIGINT or SIGTERM: write what was taken, exit 0; or 75 if that takes longer than
+--drain-timeout.
 
 Examples:
   convpipe snapshot                  both
@@ -45,6 +47,9 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
     }
     let config = context.config_with(own)?.config;
     context.start_logging(&config.log)?;
+    if let Some(note) = context.abandoned_dev() {
+        tracing::warn!("{note}");
+    }
     context.block_on(async {
         let shutdown = super::listen()?;
         let bus = backends::bus(&config).await?;

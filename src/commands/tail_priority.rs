@@ -16,23 +16,30 @@ use rows::Rows;
 /// Follow who needs an answer, as it happens
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Starts with the newest 10 entries and goes on with what comes, until Ctrl-C; --last 0 starts with what comes. --no-follow and --until print
-what is there and end. --since and --until go by when Redis wrote an entry. Times are shown in UTC. What raises an entry: docs/priority.md.
+Starts with the newest 10 entries and goes on with what comes, until Ctrl-C;
+--last 0 starts with what comes. --no-follow and --until print what is there and
+end. --since and --until go by when Redis wrote an entry. Times are shown in
+UTC. What raises an entry: docs/priority.md.
 
--o jsonl prints each entry as it is stored (convpipe schema priority-entry) and its stream_id. Where entries may be missing, because the
-feed was cut or Redis was emptied, it prints {\"gap\": {account_id, after, next, cause: trimmed|emptied}}; tables tell it on stderr.
+-o jsonl prints each entry as it is stored (convpipe schema priority-entry) and
+its stream_id. Where entries may be missing, because the feed was cut or Redis
+was emptied, it prints {\"gap\": {account_id, after, next, cause:
+trimmed|emptied}}; tables tell it on stderr.
 -o json prints one array of the same.
 
-At the end stderr names the last id. With one --account, --from-id goes on exactly after it. An id begins with the milliseconds at which
-Redis wrote the entry, so with several accounts one id is a lower bound for all: the last 2 seconds come again, nothing is missed.
+At the end stderr names the last id. With one --account, --from-id goes on
+exactly after it. An id begins with the milliseconds at which Redis wrote the
+entry, so with several accounts one id is a lower bound for all: the last 2
+seconds come again, nothing is missed.
 
-A Redis that goes away is waited for. Exit: 0 also after Ctrl-C; 1 if there was no entry; 69 if Redis cannot be reached at the start.
+A Redis that goes away is waited for. Exit: 0 also after Ctrl-C; 1 if there was
+no entry; 69 if Redis cannot be reached at the start.
 
 Examples:
   convpipe tail-priority                                   all accounts
   convpipe tail-priority --account 200000001 --level urgent
   convpipe tail-priority --since 1h --no-follow -o jsonl | jq .fan.name
-  convpipe tail-priority --last 0 --count 1 --idle-timeout 5m   wait for the next one")]
+  convpipe tail-priority --last 0 --count 1 --idle-timeout 5m   only the next")]
 pub struct Args {
     /// Only entries of this level; may be given several times
     #[arg(long = "level", value_name = "urgent|high|due|low", value_parser = level(), hide_possible_values = true)]

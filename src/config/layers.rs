@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_yaml::{Mapping, Value};
 
 use super::known::{self, Known, Shape, join};
+use super::policy::SECRET_FILES;
 use super::yaml::{Content, Entry, Node, Place};
 use super::{Config, Origin, Problem, ProblemKind};
 
@@ -190,8 +191,13 @@ impl Layers {
         Config::default()
     }
 
-    /// Where the value of a path, or of the closest one around it, stands.
+    /// Where the value of a path stands, or of a section its first value, or the closest one around it.
     pub(super) fn nearest_place(&self, path: &str) -> Origin {
+        let inside = format!("{path}.");
+        let within = || self.places.range(inside.clone()..).next().filter(|(key, _)| key.starts_with(&inside));
+        if let Some(origin) = self.places.get(path).or_else(|| within().map(|(_, origin)| origin)) {
+            return origin.clone();
+        }
         let mut path = path;
         loop {
             if let Some(origin) = self.places.get(path) {
@@ -211,11 +217,26 @@ impl Layers {
     }
 }
 
-/// Relative paths that a file says, made relative to the file's folder.
-pub(super) fn resolve_paths(config: &mut Config, origins: &BTreeMap<String, Origin>) {
+/// The bare name of a secret file, made that file in `credentials` where there is one; other relative paths that a file says, made relative to the
+/// file's folder.
+pub(super) fn resolve_paths(config: &mut Config, origins: &BTreeMap<String, Origin>, credentials: Option<&Path>) {
     for (key, path) in config.paths_mut() {
-        if let Some(Origin::File { path: file, .. }) = origins.get(key)
+        let is_bare_secret = SECRET_FILES.contains(&key) && path.file_name() == Some(path.as_os_str());
+        let credential = credentials.filter(|_| is_bare_secret).map(|folder| folder.join(&*path));
+        // Whatever lies there is meant: where it cannot be used, its reader says so, instead of another file being taken in silence.
+        if let Some(credential) = credential.filter(|credential| credential.symlink_metadata().is_ok()) {
+            *path = credential;
+        } else if let Some(Origin::File { path: file, .. }) = origins.get(key)
             && let Some(folder) = file.parent()
+        {
+            *path = folder.join(&*path);
+        }
+    }
+    for (key, path, bare_is_a_name) in config.provider_paths_mut() {
+        let is_bare = path.file_name() == Some(path.as_os_str());
+        if let Some(Origin::File { path: file, .. }) = origins.get(&key)
+            && let Some(folder) = file.parent()
+            && !(is_bare && bare_is_a_name)
         {
             *path = folder.join(&*path);
         }

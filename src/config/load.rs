@@ -96,7 +96,7 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
         });
         return Err(ConfigError::Invalid(layers.problems));
     }
-    resolve_paths(&mut config, &origins);
+    resolve_paths(&mut config, &origins, sources.environment.path("CREDENTIALS_DIRECTORY").as_deref());
     let mut defaults = Vec::new();
     leaves(&serde_yaml::to_value(&config).unwrap_or_default(), known::root(), "", &mut defaults);
     for path in defaults {
@@ -120,7 +120,8 @@ fn leaves(value: &serde_yaml::Value, known: &Known, path: &str, found: &mut Vec<
 }
 
 /// Variables of other people's tools that set a key of ours, as those tools' own documentation says.
-const FOREIGN_VARIABLES: [(&str, &str); 1] = [("PUBSUB_EMULATOR_HOST", "bus.google.emulator")];
+const FOREIGN_VARIABLES: [(&str, &str); 2] =
+    [("PUBSUB_EMULATOR_HOST", "bus.google.emulator"), ("FIRESTORE_EMULATOR_HOST", "documents.firestore.emulator")];
 
 /// The variables. One that begins with `CONVPIPE_` and is none of ours is a misspelt one, and says nothing where it should.
 fn environment(environment: &Environment, layers: &mut Layers) {

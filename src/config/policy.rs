@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use super::Config;
 use crate::schema::policy::Policy;
 
+/// The keys that name a file with a secret.
+pub(super) const SECRET_FILES: [&str; 2] = ["redis.password_file", "redis.reader_password_file"];
+
 impl Config {
     /// What holds for one account: what all have, with what `accounts` says of this one.
     #[must_use]
@@ -74,5 +77,7 @@ mod tests {
         let is_path = |leaf: &&String| ["dir", "path", "file"].iter().any(|end| leaf.rsplit(['.', '_']).next() == Some(end));
         let named: BTreeSet<String> = crate::config::environment_names().values().filter(is_path).cloned().collect();
         assert_eq!(resolved, named);
+        let secrets: BTreeSet<&str> = named.iter().map(String::as_str).filter(|key| key.ends_with("_file")).collect();
+        assert_eq!(secrets, BTreeSet::from(SECRET_FILES), "a key that ends in `_file` names a secret");
     }
 }

@@ -1,12 +1,12 @@
 //! The typed sections of the config with their defaults. The doc comments are the comments of `convpipe config default`.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::auth::{ProviderConfig, RefreshConfig};
 use crate::schema::policy::{DuePolicy, HighValuePolicy, PriorityRule, Tier, default_rules, default_tiers};
 
 /// The whole config; every key is optional.
@@ -231,11 +231,11 @@ pub struct RedisConfig {
     pub url: String,
     /// User of the snapshot service, who writes.
     pub user: Option<String>,
-    /// File with its password, mode 0600.
+    /// File with its password, mode 0600; a bare name is looked for in $CREDENTIALS_DIRECTORY first.
     pub password_file: Option<PathBuf>,
     /// User of everything that reads.
     pub reader_user: Option<String>,
-    /// File with the reader's password, mode 0600.
+    /// File with the reader's password, as above.
     pub reader_password_file: Option<PathBuf>,
     /// Prefix of every key.
     pub prefix: String,
@@ -243,6 +243,8 @@ pub struct RedisConfig {
     pub timeout_ms: u64,
     /// How long a conversation is kept after its last activity, seconds.
     pub conversation_ttl_s: u64,
+    /// Most accounts that are listed. The longest inactive are listed no more; what is known of them stays.
+    pub accounts_max: u64,
     /// Most conversations in the inbox and among those awaiting a reply, an account.
     pub inbox_max: u64,
     /// Most timers, an account.
@@ -259,6 +261,19 @@ pub struct RedisConfig {
     pub message_index_max: u64,
 }
 
+impl RedisConfig {
+    /// Longest `prefix`, bytes.
+    pub const PREFIX_MAX: usize = 32;
+
+    /// Whether `prefix` can begin a key: 1 to [`Self::PREFIX_MAX`] letters, digits, `-` or `_`. A brace in it would take the place of the account's
+    /// hash tag.
+    #[must_use]
+    pub fn has_prefix(&self) -> bool {
+        let prefix = self.prefix.as_bytes();
+        (1..=Self::PREFIX_MAX).contains(&prefix.len()) && prefix.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    }
+}
+
 impl Default for RedisConfig {
     fn default() -> Self {
         Self {
@@ -270,6 +285,7 @@ impl Default for RedisConfig {
             prefix: "convpipe".into(),
             timeout_ms: 2_000,
             conversation_ttl_s: 30 * 86_400,
+            accounts_max: 10_000,
             inbox_max: 20_000,
             due_max: 20_000,
             fan_events_max: 1_000,
@@ -285,10 +301,12 @@ impl Default for RedisConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DocumentsConfig {
-    /// The engine: `embedded`, a SQLite file.
+    /// The engine: `embedded`, a SQLite file, or `firestore`, Google's.
     pub backend: DocumentsBackend,
     /// The embedded engine.
     pub embedded: EmbeddedDocumentsConfig,
+    /// Firestore.
+    pub firestore: FirestoreConfig,
     /// How long a summary is kept after its last change, seconds.
     pub summary_ttl_s: u64,
     /// Shortest time between two writes, milliseconds: what gathers in between is written once.
@@ -300,6 +318,7 @@ impl Default for DocumentsConfig {
         Self {
             backend: DocumentsBackend::default(),
             embedded: EmbeddedDocumentsConfig::default(),
+            firestore: FirestoreConfig::default(),
             summary_ttl_s: 365 * 86_400,
             linger_ms: 100,
         }
@@ -313,6 +332,8 @@ pub enum DocumentsBackend {
     /// A SQLite file on this machine.
     #[default]
     Embedded,
+    /// Google Cloud Firestore.
+    Firestore,
 }
 
 /// The embedded engine of the documents.
@@ -333,6 +354,52 @@ impl Default for EmbeddedDocumentsConfig {
     }
 }
 
+/// Firestore.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FirestoreConfig {
+    /// The Google Cloud project.
+    pub project: Option<String>,
+    /// The database in it.
+    pub database: String,
+    /// Another endpoint than `https://firestore.googleapis.com`, such as a region's.
+    pub endpoint: Option<String>,
+    /// `host:port` of an emulator, which is spoken to in plain text and without credentials. `FIRESTORE_EMULATOR_HOST` sets it too.
+    pub emulator: Option<String>,
+    /// Shortest time between two writes of one fan's summary, milliseconds: Firestore takes about one a second of a document.
+    pub summary_interval_ms: u64,
+    /// Most documents written by one request.
+    pub batch_max: usize,
+    /// Most bytes of documents in one request.
+    pub batch_bytes_max: usize,
+    /// Most requests at once of one call.
+    pub concurrency_max: usize,
+    /// Longest wait for one answer, milliseconds.
+    pub timeout_ms: u64,
+    /// How long what Firestore does not take is tried again before the call fails, milliseconds.
+    pub retry_max_ms: u64,
+    /// How long it is remembered that a message was deleted, seconds.
+    pub delete_ttl_s: u64,
+}
+
+impl Default for FirestoreConfig {
+    fn default() -> Self {
+        Self {
+            project: None,
+            database: "(default)".into(),
+            endpoint: None,
+            emulator: None,
+            summary_interval_ms: 1_000,
+            batch_max: 400,
+            batch_bytes_max: 4 << 20,
+            concurrency_max: 8,
+            timeout_ms: 10_000,
+            retry_max_ms: 30_000,
+            delete_ttl_s: 30 * 86_400,
+        }
+    }
+}
+
 /// Session material.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -341,11 +408,15 @@ pub struct AuthConfig {
     pub dir: PathBuf,
     /// How often the folder is looked at for new artifacts, milliseconds.
     pub watch_ms: u64,
+    /// When artifacts are renewed.
+    pub refresh: RefreshConfig,
+    /// Where new artifacts come from, by a name of your choice.
+    pub providers: BTreeMap<String, ProviderConfig>,
 }
 
 impl Default for AuthConfig {
     fn default() -> Self {
-        Self { dir: ".convpipe/auth".into(), watch_ms: 2_000 }
+        Self { dir: ".convpipe/auth".into(), watch_ms: 2_000, refresh: RefreshConfig::default(), providers: BTreeMap::new() }
     }
 }
 
@@ -369,7 +440,7 @@ pub struct IngestConfig {
     pub backoff_max_ms: u64,
     /// How long a connection has to live before the wait starts over, milliseconds.
     pub backoff_reset_ms: u64,
-    /// Largest message, bytes; a larger one is refused unread, its length is quarantined, and the connection is rebuilt.
+    /// Largest message, bytes; of a larger one the beginning and the length are quarantined, and the stream goes on.
     pub message_max_bytes: usize,
     /// Largest frame, bytes.
     pub frame_max_bytes: usize,
@@ -425,7 +496,7 @@ pub struct SnapshotConfig {
 
 impl Default for SnapshotConfig {
     fn default() -> Self {
-        Self { lanes: 2, batch_max: 8_192, states_max: 20_000, due_ms: 1_000, freshness_s: 600, drain_timeout_s: 10 }
+        Self { lanes: 4, batch_max: 8_192, states_max: 20_000, due_ms: 1_000, freshness_s: 600, drain_timeout_s: 10 }
     }
 }
 
@@ -495,6 +566,8 @@ pub struct AccountConfig {
     pub rules: Option<Vec<PriorityRule>>,
     /// The timers.
     pub due: Option<DuePolicy>,
+    /// Where its artifacts come from, a name in `auth.providers`.
+    pub auth_provider: Option<String>,
 }
 
 /// Logs.
@@ -524,10 +597,4 @@ pub enum LogFormat {
     Text,
     /// Always JSON.
     Json,
-}
-
-/// Where `replay --serve` and other listeners bind when nothing is said: loopback, a free port.
-#[must_use]
-pub fn loopback() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 0))
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use serde_yaml::Value;
 use url::Url;
 
+use super::auth;
 use super::known::join;
-use super::{BusBackend, Config, Tiers};
+use super::{BusBackend, Config, DocumentsBackend, RedisConfig, Tiers};
 use crate::schema::event::EventKind;
 use crate::schema::policy::{DuePolicy, HighValuePolicy, PriorityRule};
 
@@ -24,8 +25,14 @@ pub(super) fn violations(config: &Config) -> Vec<Violation> {
     let mut found = Found::default();
     found.units(&serde_yaml::to_value(config).unwrap_or_default(), "");
     found.bus(config);
+    found.firestore(config);
     found.redis(config);
     found.sockets(config);
+    found.at_least(
+        ("auth.refresh.backoff_max_ms", config.auth.refresh.backoff_max_ms),
+        ("auth.refresh.backoff_min_ms", config.auth.refresh.backoff_min_ms),
+    );
+    auth::violations(config).iter().for_each(|(key, message)| found.require(false, key, message));
     found.snapshot(config);
     found.tiers("tiers", &config.tiers);
     found.high_value("high_value", &config.high_value);
@@ -44,11 +51,13 @@ pub(super) fn violations(config: &Config) -> Vec<Violation> {
 }
 
 /// Keys for which zero means something: at once, or never.
-const ZERO_IS_FINE: [&str; 5] = [
+const ZERO_IS_FINE: [&str; 7] = [
     "bus.google.publish_linger_ms",
     "documents.linger_ms",
+    "documents.firestore.summary_interval_ms",
     "ingest.drain_timeout_s",
     "snapshot.drain_timeout_s",
+    "auth.refresh.drain_timeout_s",
     "priority.due.subscription_expiring_s",
 ];
 /// A day; longer waits are mistakes of unit.
@@ -173,6 +182,50 @@ impl Found {
         self.require(is_name, key, "a name is a letter and 2 to 254 letters, digits, `-`, `_` or `.`");
     }
 
+    /// Firestore's own limits, told before it tells them itself.
+    fn firestore(&mut self, config: &Config) {
+        let firestore = &config.documents.firestore;
+        let is_used = config.documents.backend == DocumentsBackend::Firestore;
+        self.require(
+            !is_used || firestore.project.is_some(),
+            "documents.firestore.project",
+            "is needed where documents.backend is firestore",
+        );
+        let is_project = firestore.project.as_ref().is_none_or(|project| {
+            (1..=100).contains(&project.len()) && project.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':'))
+        });
+        self.require(is_project, "documents.firestore.project", "is no project id: letters, digits and `-`");
+        let rest = firestore.database.strip_prefix(|first: char| first.is_ascii_lowercase());
+        let is_database = firestore.database == "(default)"
+            || ((4..=63).contains(&firestore.database.len())
+                && rest.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')));
+        self.require(
+            is_database,
+            "documents.firestore.database",
+            "is `(default)`, or a lower-case letter and 3 to 62 of those, digits or `-`",
+        );
+        let is_endpoint = firestore.endpoint.as_ref().is_none_or(|endpoint| {
+            Url::parse(endpoint).is_ok_and(|url| url.scheme() == "https" && url.has_host() && url.username().is_empty())
+        });
+        self.require(is_endpoint, "documents.firestore.endpoint", "is a URL such as https://firestore.googleapis.com");
+        let is_emulator = firestore.emulator.as_ref().is_none_or(|emulator| {
+            let port = emulator.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains('/'));
+            port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0))
+        });
+        self.require(is_emulator, "documents.firestore.emulator", "is host:port, such as 127.0.0.1:8080");
+        for (key, value, min, max) in [
+            ("batch_max", firestore.batch_max, 1, 500),
+            ("batch_bytes_max", firestore.batch_bytes_max, 1 << 20, 9 << 20),
+            ("concurrency_max", firestore.concurrency_max, 1, 100),
+        ] {
+            self.require((min..=max).contains(&value), &format!("documents.firestore.{key}"), &format!("is {min} to {max}"));
+        }
+        self.at_least(
+            ("documents.firestore.retry_max_ms", firestore.retry_max_ms),
+            ("documents.firestore.timeout_ms", firestore.timeout_ms),
+        );
+    }
+
     fn redis(&mut self, config: &Config) {
         let redis = &config.redis;
         // The message does not repeat the URL: a password may stand in it.
@@ -191,9 +244,8 @@ impl Found {
             }
             Err(error) => self.require(false, "redis.url", &format!("is no URL: {error}")),
         }
-        let prefix = &redis.prefix;
-        let is_prefix = (1..=32).contains(&prefix.len()) && prefix.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-        self.require(is_prefix, "redis.prefix", "is 1 to 32 letters, digits, `-` or `_`");
+        let prefix_max = RedisConfig::PREFIX_MAX;
+        self.require(redis.has_prefix(), "redis.prefix", &format!("is 1 to {prefix_max} letters, digits, `-` or `_`"));
     }
 
     fn sockets(&mut self, config: &Config) {
@@ -348,6 +400,35 @@ mod tests {
     }
 
     #[test]
+    fn what_firestore_would_refuse_is_refused_before() {
+        check(|c| c.documents.backend = DocumentsBackend::Firestore, &[("documents.firestore.project", "is needed")]);
+        let firestore = |change: fn(&mut crate::config::FirestoreConfig), expected: &[(&str, &str)]| {
+            check(
+                |c| {
+                    c.documents.backend = DocumentsBackend::Firestore;
+                    c.documents.firestore.project = Some("demo".into());
+                    change(&mut c.documents.firestore);
+                },
+                expected,
+            );
+        };
+        firestore(|_| {}, &[]);
+        firestore(|f| f.project = Some("a/databases/b".into()), &[("documents.firestore.project", "no project id")]);
+        for (database, valid) in [("(default)", true), ("chat-2", true), ("abc", false), ("Chat", false), ("a/b/c", false), ("", false)] {
+            let mut config = Config::default();
+            config.documents.firestore.database = database.into();
+            assert_eq!(violations(&config).is_empty(), valid, "{database:?}");
+        }
+        firestore(|f| f.endpoint = Some("http://firestore.googleapis.com".into()), &[("documents.firestore.endpoint", "is a URL")]);
+        firestore(|f| f.emulator = Some("http://127.0.0.1:1".into()), &[("documents.firestore.emulator", "host:port")]);
+        firestore(|f| f.batch_max = 501, &[("documents.firestore.batch_max", "1 to 500")]);
+        firestore(|f| f.batch_bytes_max = 10 << 20, &[("documents.firestore.batch_bytes_max", "1048576 to")]);
+        firestore(|f| f.concurrency_max = 101, &[("documents.firestore.concurrency_max", "1 to 100")]);
+        firestore(|f| f.retry_max_ms = 1, &[("documents.firestore.retry_max_ms", "at least documents.firestore.timeout_ms")]);
+        firestore(|f| f.summary_interval_ms = 0, &[]);
+    }
+
+    #[test]
     fn redis_urls_hold_no_secret_and_messages_do_not_repeat_it() {
         for (url, message) in [
             ("redis://127.0.0.1:6379/3", ""),
@@ -365,7 +446,15 @@ mod tests {
             assert_eq!(found.is_empty(), message.is_empty(), "{url}: {found:?}");
             assert!(found.iter().all(|v| v.told.1.contains(message) && !v.told.1.contains("canary")), "{url}: {found:?}");
         }
-        for (prefix, valid) in [("convpipe", true), ("a-b_C9", true), ("", false), ("a:b", false), ("{a}", false)] {
+        for (prefix, valid) in [
+            ("convpipe", true),
+            ("a-b_C9", true),
+            ("", false),
+            ("a:b", false),
+            ("{a}", false),
+            (&"a".repeat(32), true),
+            (&"a".repeat(33), false),
+        ] {
             let mut config = Config::default();
             config.redis.prefix = prefix.into();
             assert_eq!(violations(&config).is_empty(), valid, "{prefix:?}");

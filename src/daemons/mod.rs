@@ -1,5 +1,6 @@
 //! The long-running compositions.
 
+pub mod auth_refresh;
 pub mod ingest;
 pub mod playback;
 pub mod snapshot;

@@ -65,7 +65,77 @@ pub enum DocumentsError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// It cannot be reached: an I/O error, permissions, a missing folder.
+    /// There are no credentials for it, or they give no token.
+    #[error(
+        "{store}: no usable credentials: {detail}; run `gcloud auth application-default login`, name a key file in \
+         GOOGLE_APPLICATION_CREDENTIALS, or run as a service account that has roles/datastore.user"
+    )]
+    Credentials {
+        /// The store.
+        store: String,
+        /// Why there is no token.
+        detail: String,
+    },
+    /// It refuses whom the credentials name.
+    #[error(
+        "{store}: refused while {what}: {detail}; give the account that runs this roles/datastore.user, for `provision` roles/datastore.indexAdmin"
+    )]
+    Refused {
+        /// The store.
+        store: String,
+        /// What was being done.
+        what: &'static str,
+        /// What it says.
+        detail: String,
+    },
+    /// The project has no such database.
+    #[error(
+        "{store}: does not exist ({detail}); make it with `gcloud firestore databases create`, or correct documents.firestore.project and \
+         documents.firestore.database"
+    )]
+    NoDatabase {
+        /// The store.
+        store: String,
+        /// What it says.
+        detail: String,
+    },
+    /// An index that a query needs is missing or still being built.
+    #[error("{store}: an index is missing or not built yet ({detail}); run `convpipe provision`, and wait until it is built")]
+    NotProvisioned {
+        /// The store.
+        store: String,
+        /// What it says.
+        detail: String,
+    },
+    /// It asks to be left alone, and went on asking for as long as we try.
+    #[error("{store}: is throttling ({detail}); tried again for {waited_ms} ms")]
+    Throttled {
+        /// The store.
+        store: String,
+        /// What it says.
+        detail: String,
+        /// How long it was tried, milliseconds.
+        waited_ms: u64,
+    },
+    /// It will never take this: a broken invariant of ours.
+    #[error("{store}: does not take {what}: {detail}")]
+    Rejected {
+        /// The store.
+        store: String,
+        /// Which document or request.
+        what: String,
+        /// What it says.
+        detail: String,
+    },
+    /// Messages were deleted at the source while they were being written. They are known to be now: resolve the batch again.
+    #[error("{store}: {count} messages were deleted before they were written; the batch is folded again with their deletions")]
+    DeletedMeanwhile {
+        /// The store.
+        store: String,
+        /// How many.
+        count: usize,
+    },
+    /// It cannot be reached: an I/O error, permissions, a missing folder, no answer.
     #[error("{store}: {what}: {detail}")]
     Unavailable {
         /// The store.
@@ -87,6 +157,15 @@ impl DocumentsError {
     /// Whether the same call may succeed later without anybody changing the configuration or the store: wait and try again.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Full { .. } | Self::Busy { .. } | Self::Unavailable { .. })
+        matches!(
+            self,
+            Self::Full { .. } | Self::Busy { .. } | Self::Unavailable { .. } | Self::Throttled { .. } | Self::DeletedMeanwhile { .. }
+        )
+    }
+
+    /// Whether it is about who may use the store: nothing but other credentials or rights helps.
+    #[must_use]
+    pub const fn is_auth(&self) -> bool {
+        matches!(self, Self::Credentials { .. } | Self::Refused { .. })
     }
 }

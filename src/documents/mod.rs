@@ -8,6 +8,7 @@
 
 pub mod embedded;
 mod error;
+pub mod firestore;
 
 use std::fmt;
 
@@ -15,7 +16,9 @@ pub use embedded::Access;
 use embedded::EmbeddedDocuments;
 pub use error::DocumentsError;
 
-use crate::config::EmbeddedDocumentsConfig;
+use self::firestore::FirestoreDocuments;
+use self::firestore::provision::Change;
+use crate::config::{EmbeddedDocumentsConfig, FirestoreConfig};
 use crate::schema::document::{FanSummary, MessageDocument};
 use crate::schema::time::Millis;
 use crate::transform::materialize::{SummaryWrite, WriteOutcome};
@@ -29,6 +32,8 @@ pub const PAGE_MAX: usize = 1_000;
 pub enum Documents {
     /// A SQLite file on this machine, shared by the processes that open it.
     Embedded(EmbeddedDocuments),
+    /// A database of Google Cloud Firestore.
+    Firestore(FirestoreDocuments),
 }
 
 /// What the fold starts from: a summary's state and its revision.
@@ -102,6 +107,14 @@ impl Documents {
         EmbeddedDocuments::open(config, access).await.map(Self::Embedded)
     }
 
+    /// Opens a Firestore database, which has to exist. [`Access::ReadOnly`] refuses to write; what Google allows is another matter.
+    ///
+    /// # Errors
+    /// Where it cannot be reached, or there are no credentials for it; the error names it and says what to do.
+    pub async fn firestore(config: &FirestoreConfig, access: Access) -> Result<Self, DocumentsError> {
+        FirestoreDocuments::open(config, access).await.map(Self::Firestore)
+    }
+
     /// The stored states of the fans named by account and fan, place by place, expired ones included: a fold goes on from what is stored,
     /// and its guard compares with what is stored.
     ///
@@ -110,18 +123,23 @@ impl Documents {
     pub async fn load(&self, fans: &[(String, String)]) -> Result<Vec<Option<StoredSummary>>, DocumentsError> {
         match self {
             Self::Embedded(embedded) => embedded.load(fans).await,
+            Self::Firestore(firestore) => firestore.load(fans).await,
         }
     }
 
-    /// Claims messages and deletes, so that whichever of a message and its delete comes second learns of the first. The whole call
-    /// happens or nothing of it; doing it again changes nothing and gives the same answer as long as the bounded index still holds the
-    /// messages. Within one call, a message and its delete learn of each other.
+    /// Claims messages and deletes, so that whichever of a message and its delete comes second learns of the first. Doing it again changes
+    /// nothing and gives the same answer as long as the bounded index still holds the messages. Within one call, a message and its delete learn
+    /// of each other.
+    ///
+    /// With Firestore, handles learn of each other's messages once those are written, and a message may learn of its delete only by
+    /// [`DocumentsError::DeletedMeanwhile`] from [`Documents::write`]: claimed again, it does here.
     ///
     /// # Errors
-    /// Where the store cannot be written; nothing was claimed then.
+    /// Where the store cannot be written. With the embedded engine nothing was claimed then.
     pub async fn resolve(&self, claims: &[Claims]) -> Result<Vec<Resolved>, DocumentsError> {
         match self {
             Self::Embedded(embedded) => embedded.resolve(claims).await,
+            Self::Firestore(firestore) => firestore.resolve(claims).await,
         }
     }
 
@@ -132,11 +150,16 @@ impl Documents {
     /// equals, the one whose JSON is greater by bytes. The earliest `deleted_at` of any version or deletion stays, whether it
     /// comes before or after the message.
     ///
+    /// With Firestore the call lasts until each summary was last written `documents.firestore.summary_interval_ms` ago, and a
+    /// [`WriteOutcome::Conflict`] may also say that the answer to our own write was lost: what is loaded then tells.
+    ///
     /// # Errors
-    /// Where the store cannot be written. With the embedded engine nothing of the call was written then.
+    /// Where the store cannot be written. With the embedded engine nothing of the call was written then; with Firestore some may be, and
+    /// the same batch resolved, folded and written again ends in the same documents.
     pub async fn write(&self, writes: Vec<SummaryWrite>) -> Result<Vec<WriteOutcome>, DocumentsError> {
         match self {
             Self::Embedded(embedded) => embedded.write(writes).await,
+            Self::Firestore(firestore) => firestore.write(writes).await,
         }
     }
 
@@ -147,6 +170,7 @@ impl Documents {
     pub async fn summary(&self, account: &str, fan: &str, now: Millis) -> Result<Option<SummaryDocument>, DocumentsError> {
         match self {
             Self::Embedded(embedded) => embedded.summary(account, fan, now).await,
+            Self::Firestore(firestore) => firestore.summary(account, fan, now).await,
         }
     }
 
@@ -157,6 +181,7 @@ impl Documents {
     pub async fn find_fan(&self, fan: &str, now: Millis) -> Result<Vec<String>, DocumentsError> {
         match self {
             Self::Embedded(embedded) => embedded.find_fan(fan, now).await,
+            Self::Firestore(firestore) => firestore.find_fan(fan, now).await,
         }
     }
 
@@ -168,6 +193,7 @@ impl Documents {
     pub async fn history(&self, account: &str, conversation: &str, page: HistoryPage, now: Millis) -> Result<History, DocumentsError> {
         match self {
             Self::Embedded(embedded) => embedded.history(account, conversation, page, now).await,
+            Self::Firestore(firestore) => firestore.history(account, conversation, page, now).await,
         }
     }
 
@@ -178,11 +204,12 @@ impl Documents {
     pub async fn accounts(&self) -> Result<Vec<String>, DocumentsError> {
         match self {
             Self::Embedded(embedded) => embedded.accounts().await,
+            Self::Firestore(firestore) => firestore.accounts().await,
         }
     }
 
-    /// Stored states of an account that are not expired at `now`, ascending by fan, beginning behind `after`: what an empty Redis is
-    /// filled from. At most `limit`, itself from 1 to [`PAGE_MAX`]; a page may be shorter, an empty one is the end.
+    /// Stored states of an account that are not expired at `now`, in the store's own order, beginning behind the fan `after`: what an empty
+    /// Redis is filled from. At most `limit`, itself from 1 to [`PAGE_MAX`]; a page may be shorter, an empty one is the end.
     ///
     /// # Errors
     /// Where the store cannot be read.
@@ -195,16 +222,31 @@ impl Documents {
     ) -> Result<Vec<AccountSummary>, DocumentsError> {
         match self {
             Self::Embedded(embedded) => embedded.summaries(account, after, limit, now).await,
+            Self::Firestore(firestore) => firestore.summaries(account, after, limit, now).await,
         }
     }
 
-    /// Deletes at most `limit` documents that are expired at `now` and says how many; fewer than `limit` means that none is left.
+    /// Deletes at most `limit` documents that are expired at `now` and says how many; fewer than `limit` means that none is left. In
+    /// Firestore there is nothing to do: its TTL policy deletes them, which `convpipe provision` sets.
     ///
     /// # Errors
     /// Where the store cannot be written; nothing was deleted then.
     pub async fn prune(&self, now: Millis, limit: usize) -> Result<u64, DocumentsError> {
         match self {
             Self::Embedded(embedded) => embedded.prune(now, limit).await,
+            Self::Firestore(_) => Ok(0),
+        }
+    }
+
+    /// Compares indexes and TTL policies with what they should be; with `apply`, makes them so. Empty for the embedded engine, which makes its own.
+    ///
+    /// # Errors
+    /// Where the store cannot be asked, or does not allow it.
+    pub async fn provision(&self, apply: bool) -> Result<Vec<Change>, DocumentsError> {
+        match self {
+            Self::Embedded(_) => Ok(Vec::new()),
+            Self::Firestore(firestore) if apply => firestore.apply().await,
+            Self::Firestore(firestore) => firestore.plan().await,
         }
     }
 }
@@ -213,6 +255,7 @@ impl fmt::Display for Documents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Embedded(embedded) => embedded.fmt(f),
+            Self::Firestore(firestore) => firestore.fmt(f),
         }
     }
 }

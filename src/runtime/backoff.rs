@@ -26,6 +26,13 @@ impl Backoff {
         Self { min_ms: ms(min), max_ms: ms(max).max(ms(min)), failures: 0, rng }
     }
 
+    /// The same as after that many failures, which somebody else remembered.
+    #[must_use]
+    pub const fn after(mut self, failures: u32) -> Self {
+        self.failures = failures;
+        self
+    }
+
     /// The wait after one more failure.
     pub fn next_wait(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);

@@ -71,3 +71,30 @@ impl ArtifactStatus {
         }
     }
 }
+
+/// What asks for a new artifact of an account: the file `<account>.request` beside the artifacts. ingest leaves one where the platform refused an
+/// artifact; anybody who may write there can.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ArtifactRequest {
+    /// [`super::ARTIFACT_REQUEST_SCHEMA`].
+    pub schema: String,
+    /// The account; equals the file's name.
+    pub account_id: String,
+    /// Why.
+    pub reason: RequestReason,
+    /// The generation that was refused; a request for one that is no longer there is overtaken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// When.
+    pub requested_at: Millis,
+}
+
+/// Why somebody asks for a new artifact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestReason {
+    /// The platform refused the one that is there.
+    Refused,
+    /// A person wants it, for example after a check was passed.
+    Asked,
+}

@@ -142,6 +142,12 @@ impl Envelope {
         }
     }
 
+    /// A copy in a buffer of its own, for whoever keeps one message longer than those that it came with.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self { buffer: Bytes::copy_from_slice(&self.buffer), ..*self }
+    }
+
     /// Bytes that it occupies.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -153,7 +159,9 @@ impl Envelope {
     /// # Errors
     /// [`EnvelopeError::Event`] where the data is none: a poison message.
     pub fn event(&self) -> Result<Event<'_>, EnvelopeError> {
-        serde_json::from_slice(self.data()).map_err(|error| EnvelopeError::Event(error.to_string()))
+        // Checked once, not again for every text in it.
+        let text = std::str::from_utf8(self.data()).map_err(|error| EnvelopeError::Event(error.to_string()))?;
+        serde_json::from_str(text).map_err(|error| EnvelopeError::Event(error.to_string()))
     }
 }
 

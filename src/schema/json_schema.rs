@@ -3,15 +3,24 @@
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
-use super::artifact::Artifact;
+use super::artifact::{Artifact, ArtifactRequest};
 use super::document::{FanSummary, MessageDocument};
 use super::event::Event;
 use super::frame::RecordedFrame;
 use super::view::{AccountView, ConversationSnapshot, PriorityEntry};
 
 /// Names of the schemas, each of version 1.
-pub const NAMES: &[&str] =
-    &["event", "conversation-snapshot", "priority-entry", "account-view", "message-document", "fan-summary", "artifact", "recorded-frame"];
+pub const NAMES: &[&str] = &[
+    "event",
+    "conversation-snapshot",
+    "priority-entry",
+    "account-view",
+    "message-document",
+    "fan-summary",
+    "artifact",
+    "artifact-request",
+    "recorded-frame",
+];
 
 /// The schema of that name. For what we write, a field is required where we always write it; for what we read, where we need it.
 #[must_use]
@@ -24,6 +33,7 @@ pub fn schema(name: &str) -> Option<Schema> {
         "message-document" => written::<MessageDocument>(),
         "fan-summary" => written::<FanSummary>(),
         "artifact" => read::<Artifact>(),
+        "artifact-request" => read::<ArtifactRequest>(),
         "recorded-frame" => read::<RecordedFrame<'static>>(),
         _ => return None,
     };

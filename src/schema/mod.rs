@@ -23,3 +23,5 @@ pub const EVENT_SCHEMA: &str = "convpipe.event.v1";
 pub const NORMALIZER: &str = "onlyfans/1";
 /// Version of the auth artifact's shape.
 pub const ARTIFACT_SCHEMA: &str = "convpipe.artifact.v1";
+/// Version of the shape of a request for a new artifact.
+pub const ARTIFACT_REQUEST_SCHEMA: &str = "convpipe.artifact-request.v1";

@@ -13,6 +13,8 @@ pub use super::memory::{Greatest, Keyed, Merged, Register};
 
 /// First byte of an encoded state. Another value is another shape.
 const STATE_VERSION: u8 = 1;
+/// What most encoded states fit in.
+const ENCODED_BYTES: usize = 2_048;
 
 /// Messages remembered as waiting for an answer.
 pub const WAITING_MAX: usize = 100;
@@ -466,7 +468,9 @@ macro_rules! encoded {
             /// # Errors
             /// None that a state can cause; the encoder's signature has one.
             pub fn encode(&self) -> Result<Vec<u8>, StateError> {
-                postcard::to_extend(self, vec![STATE_VERSION]).map_err(StateError::Decode)
+                let mut bytes = Vec::with_capacity(ENCODED_BYTES);
+                bytes.push(STATE_VERSION);
+                postcard::to_extend(self, bytes).map_err(StateError::Decode)
             }
 
             /// Reads the `fold` field.

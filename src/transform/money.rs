@@ -86,6 +86,17 @@ fn groups(payments: &[Payment]) -> Vec<Group> {
     groups
 }
 
+/// The group of the oldest report, as [`groups`] has it: there it comes first, so it takes whatever it can.
+fn group_of_oldest(payments: &[Payment], oldest: &Payment) -> Group {
+    let mut group = Group::of(0, oldest);
+    for (index, payment) in payments.iter().enumerate().skip(1).filter(|(_, payment)| !payment.settled) {
+        if group.takes(payment) {
+            group.join(index, payment);
+        }
+    }
+    group
+}
+
 impl Group {
     fn of(index: usize, payment: &Payment) -> Self {
         Self {
@@ -128,9 +139,8 @@ fn settle(state: &mut MoneyState) {
         if payments.len() <= PAYMENTS_MAX && newest.at.since(oldest.at) <= PAYMENTS_AGE_MAX_MS {
             return;
         }
-        if !oldest.settled
-            && let Some(group) = groups(payments).into_iter().find(|group| group.members.first() == Some(&0))
-        {
+        if !oldest.settled {
+            let group = group_of_oldest(payments, &oldest);
             add(&mut state.settled, &group);
             for &member in &group.members {
                 state.payments.items_mut()[member].settled = true;
@@ -154,4 +164,34 @@ fn add(sums: &mut SettledState, group: &Group) {
     sums.payments += 1;
     sums.largest = sums.largest.max(group.minor);
     sums.last_at = sums.last_at.max(Some(group.last_at));
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn payments() -> impl Strategy<Value = Vec<Payment>> {
+        let shapes = prop_oneof![Just(Shape::Message), Just(Shape::Notification), Just(Shape::Live)];
+        let categories = prop_oneof![Just(Category::Tips), Just(Category::Streams), Just(Category::Posts)];
+        let one = (0i64..300, 1i64..4, shapes, categories, prop::bool::weighted(0.2));
+        prop::collection::vec(one, 1..30).prop_map(|mut all| {
+            all.sort_by_key(|one| one.0);
+            let ids = 1..;
+            let payment =
+                |((s, minor, shape, category, settled), id)| Payment { at: Millis(s * 1_000), id, minor, category, shape, settled };
+            all.into_iter().zip(ids).map(payment).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_oldest_report_is_in_the_same_group_alone_as_among_all(mut payments in payments()) {
+            payments[0].settled = false;
+            let among_all = groups(&payments).swap_remove(0);
+            let alone = group_of_oldest(&payments, &payments[0]);
+            prop_assert_eq!((alone.members, alone.category, alone.last_at), (among_all.members, among_all.category, among_all.last_at));
+        }
+    }
 }

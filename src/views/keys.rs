@@ -18,16 +18,13 @@ impl Keys {
     /// Keys below the config's prefix.
     ///
     /// # Errors
-    /// [`ViewsError::Config`] for a prefix that is empty, longer than 64 bytes, or has other characters than letters, digits, `_`, `-`, `.` and
-    /// `:`: a brace in it would take the place of the account's hash tag.
+    /// [`ViewsError::Config`] for a prefix that a loaded config cannot have ([`RedisConfig::has_prefix`]).
     pub fn new(config: &RedisConfig) -> Result<Self, ViewsError> {
-        let prefix = &config.prefix;
-        let plain = prefix.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':'));
-        if prefix.is_empty() || prefix.len() > 64 || !plain {
-            let reason = format!("{prefix:?} cannot be a prefix: use 1 to 64 letters, digits and _ - . :");
+        if !config.has_prefix() {
+            let reason = format!("{:?} cannot be a prefix: it is 1 to {} letters, digits, - or _", config.prefix, RedisConfig::PREFIX_MAX);
             return Err(ViewsError::Config { key: "prefix", reason });
         }
-        Ok(Self { prefix: prefix.clone() })
+        Ok(Self { prefix: config.prefix.clone() })
     }
 
     /// HASH `snapshot`, `rev`, `fold`: one conversation.
@@ -72,16 +69,11 @@ impl Keys {
         self.of_account(account, "priority")
     }
 
-    /// ZSET by message rank: which conversation a message belongs to. Internal.
+    /// HASHes by message id, internal: which conversation a message belongs to, and an older part of that; which messages were deleted and when, and
+    /// an older part of that.
     #[must_use]
-    pub fn messages(&self, account: &str) -> String {
-        self.of_account(account, "messages")
-    }
-
-    /// ZSET by message rank: which messages were deleted, and when. Internal.
-    #[must_use]
-    pub fn deleted(&self, account: &str) -> String {
-        self.of_account(account, "deleted")
+    pub fn message_index(&self, account: &str) -> [String; 4] {
+        ["messages", "messages:before", "deleted", "deleted:before"].map(|name| self.of_account(account, name))
     }
 
     /// ZSET of accounts by last activity, ms.
@@ -111,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_prefix_cannot_take_the_hash_tags_place() {
-        for (prefix, good) in [("convpipe", true), ("team.a:convpipe", true), ("", false), ("a{b}", false), ("a b", false), ("é", false)] {
+        for (prefix, good) in [("convpipe", true), ("team-a_1", true), ("", false), ("a:b", false), ("a{b}", false), ("é", false)] {
             assert_eq!(keys(prefix).is_ok(), good, "{prefix:?}");
         }
     }
@@ -127,8 +119,8 @@ mod tests {
             (keys.due("200000001"), "convpipe:{200000001}:due"),
             (keys.account("200000001"), "convpipe:{200000001}:account"),
             (keys.priority("200000001"), "convpipe:{200000001}:priority"),
-            (keys.messages("200000001"), "convpipe:{200000001}:messages"),
-            (keys.deleted("200000001"), "convpipe:{200000001}:deleted"),
+            (keys.message_index("200000001")[0].clone(), "convpipe:{200000001}:messages"),
+            (keys.message_index("200000001")[3].clone(), "convpipe:{200000001}:deleted:before"),
             (keys.accounts(), "convpipe:accounts"),
             (keys.epoch(), "convpipe:epoch"),
         ] {

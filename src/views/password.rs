@@ -15,8 +15,8 @@ const SIZE_MAX_BYTES: u64 = 4096;
 /// Reads the password: the file's text without line ends at its end. It stays out of every log and error.
 ///
 /// # Errors
-/// [`ViewsError::PasswordFile`] where the file is missing, a symlink, not a regular file, somebody else's, readable by group or others,
-/// empty, larger than 4 KiB or not UTF-8.
+/// [`ViewsError::PasswordFile`] where the file is missing, a symlink, not a regular file, somebody else's, readable by group or others (but for a
+/// credential of systemd), empty, larger than 4 KiB or not UTF-8.
 pub(super) fn read(path: &Path) -> Result<SecretString, ViewsError> {
     read_checked(path).map_err(|reason| ViewsError::PasswordFile { path: path.to_owned(), reason })
 }
@@ -32,14 +32,7 @@ fn read_checked(path: &Path) -> Result<SecretString, String> {
     if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err("it is not a regular file".into());
     }
-    let us = rustix::process::geteuid().as_raw();
-    if stat.st_uid != us && stat.st_uid != 0 {
-        return Err(format!("it belongs to user {}, not to {us}", stat.st_uid));
-    }
-    let mode = stat.st_mode & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(format!("its mode is {mode:04o}, so others can read it; chmod 0600"));
-    }
+    check_access(stat.st_uid, stat.st_mode & 0o777, rustix::process::geteuid().as_raw())?;
     let mut text = String::new();
     File::from(file).take(SIZE_MAX_BYTES + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
     if text.len() as u64 > SIZE_MAX_BYTES {
@@ -50,6 +43,19 @@ fn read_checked(path: &Path) -> Result<SecretString, String> {
         return Err("it is empty".into());
     }
     Ok(SecretString::from(password))
+}
+
+/// Whether nobody but us and root can read a file of this owner and mode.
+fn check_access(owner: u32, mode: u32, us: u32) -> Result<(), String> {
+    if owner != us && owner != 0 {
+        return Err(format!("it belongs to user {owner}, not to {us}"));
+    }
+    // A credential that systemd hands to a service of another user is root's, and lets that one user in by an ACL, which shows as 0440.
+    let is_credential = owner == 0 && mode == 0o440;
+    if mode & 0o077 != 0 && !is_credential {
+        return Err(format!("its mode is {mode:04o}, so others can read it; chmod 0600"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -89,5 +95,23 @@ mod tests {
         assert!(read(&link).expect_err("a symlink").to_string().contains("symlink"));
         assert!(read(dir.path()).expect_err("a folder").to_string().contains("regular"));
         assert!(read(&dir.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn it_belongs_to_us_or_to_root_who_may_let_us_in() {
+        let us = 1000;
+        for (owner, mode, expected) in [
+            (us, 0o600, ""),
+            (us, 0o400, ""),
+            (0, 0o600, ""),
+            (0, 0o440, ""),
+            (us, 0o440, "chmod 0600"),
+            (0, 0o640, "chmod 0600"),
+            (0, 0o444, "chmod 0600"),
+            (1001, 0o600, "belongs to user 1001"),
+        ] {
+            let refused = check_access(owner, mode, us).err().unwrap_or_default();
+            assert_eq!((refused.is_empty(), refused.contains(expected)), (expected.is_empty(), true), "{owner} {mode:o}: {refused}");
+        }
     }
 }

@@ -43,6 +43,7 @@ pub struct Writer {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     pub(super) ttl_ms: u64,
+    accounts_max: u64,
     inbox_max: u64,
     due_max: u64,
     fan_events_max: u64,
@@ -179,7 +180,8 @@ impl Writer {
         values.into_iter().map(outcome).collect()
     }
 
-    /// Lists accounts with the time of their last activity; an earlier time than the known one changes nothing.
+    /// Lists accounts with the time of their last activity; an earlier time than the known one changes nothing. Beyond the bound the longest inactive
+    /// are listed no more.
     ///
     /// # Errors
     /// What Redis or the connection fails with.
@@ -293,15 +295,19 @@ impl Writer {
     }
 
     async fn touch(&self, accounts: impl Iterator<Item = (&str, Millis)>) -> Result<(), ViewsError> {
+        let key = self.keys.accounts();
         let mut cmd = redis::cmd("ZADD");
-        cmd.arg(self.keys.accounts()).arg("GT");
+        cmd.arg(&key).arg("GT");
         let mut any = false;
         for (account, at) in accounts {
             cmd.arg(at.0).arg(account);
             any = true;
         }
         if any {
-            self.connection.query(Pipeline::new().add_command(cmd)).await?;
+            let last_to_go = -i64::try_from(self.bounds.accounts_max).unwrap_or(i64::MAX - 1) - 1;
+            let mut pipeline = Pipeline::new();
+            pipeline.add_command(cmd).cmd("ZREMRANGEBYRANK").arg(&key).arg(0).arg(last_to_go);
+            self.connection.query(&pipeline).await?;
         }
         Ok(())
     }
@@ -312,6 +318,7 @@ impl Bounds {
         let ms = |seconds: u64| u64::try_from(Duration::from_secs(seconds.max(1)).as_millis()).unwrap_or(u64::MAX).min(TTL_MAX_MS);
         Self {
             ttl_ms: ms(config.conversation_ttl_s),
+            accounts_max: config.accounts_max,
             inbox_max: config.inbox_max,
             due_max: config.due_max,
             fan_events_max: config.fan_events_max,

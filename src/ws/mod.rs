@@ -3,11 +3,15 @@
 //!
 //! Does not own: what a frame means, nor where events go.
 
+mod assemble;
 pub mod serve;
 pub mod session;
 pub mod socket;
+mod upgrade;
 
 use std::fmt;
+
+pub use assemble::Payload;
 
 /// What the account's side of the socket sends first.
 pub(crate) fn connect_frame(token: &str) -> String {
@@ -45,8 +49,6 @@ pub enum Reason {
     Reset,
     /// The peer broke the WebSocket protocol.
     Protocol,
-    /// The peer sent more than the limits allow.
-    TooLarge,
     /// The platform sent an `error` frame.
     ErrorFrame,
     /// The platform refused the session material.
@@ -75,7 +77,6 @@ impl Reason {
             Self::ServerClosed => "server_closed",
             Self::Reset => "reset",
             Self::Protocol => "protocol",
-            Self::TooLarge => "too_large",
             Self::ErrorFrame => "error_frame",
             Self::AuthRefused => "auth_refused",
             Self::Artifact => "artifact",
@@ -113,21 +114,19 @@ pub struct Failure {
     pub verdict: Verdict,
     /// The WebSocket close code, where the peer gave one; for a handshake refused over HTTP its status.
     pub close_code: Option<u16>,
-    /// Size of what was too large, bytes, where the peer announced it.
-    pub oversize: Option<usize>,
 }
 
 impl Failure {
     /// A failure that is worth another attempt.
     #[must_use]
     pub const fn retry(reason: Reason) -> Self {
-        Self { reason, verdict: Verdict::Retry, close_code: None, oversize: None }
+        Self { reason, verdict: Verdict::Retry, close_code: None }
     }
 
     /// A failure that ends the session material's use.
     #[must_use]
     pub const fn refused(reason: Reason) -> Self {
-        Self { reason, verdict: Verdict::Refused, close_code: None, oversize: None }
+        Self { reason, verdict: Verdict::Refused, close_code: None }
     }
 }
 

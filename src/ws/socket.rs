@@ -1,31 +1,37 @@
 //! The client's socket: opens it with a cap on each step, reads frames in chunks, and says what an error means.
 //!
-//! Owns: TCP, TLS, the WebSocket handshake, the limits on what a peer may send, and the one table of errors ([`classify`]). Does not own:
-//! when to connect and what to send (that is [`super::session`]). Invariant: nothing here, errors and `Debug` included, prints a URL's
+//! Owns: TCP, TLS, the WebSocket handshake, what is sent and answered, and what an end of the connection means. Does not own: how bytes become
+//! frames and what of them is too large ([`super::assemble`]), when to connect and what to send ([`super::session`]). Invariant: nothing here, errors and `Debug` included, prints a URL's
 //! path or query, a header, a token or the peer's text.
 
 use std::fmt;
 use std::future::poll_fn;
+use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::{Sink, SinkExt as _, Stream};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use rustls::crypto::SecureRandom;
 use rustls::pki_types::ServerName;
 use secrecy::ExposeSecret as _;
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
+use tokio_tungstenite::tungstenite::error::Error;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, header};
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_with_config};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::{MaybeTlsStream, client_async};
 use url::{Host, Url};
 
+use super::assemble::{Assembler, Broken, Payload, Received};
+use super::upgrade::Upgrade;
 use super::{Failure, Reason, Verdict, blames_artifact};
 use crate::config::IngestConfig;
 use crate::schema::artifact::Artifact;
@@ -33,8 +39,9 @@ use crate::schema::artifact::Artifact;
 /// Most frames, and about most bytes, of one chunk: enough to share out the cost of a wake-up, few enough to look at timers often.
 const CHUNK_FRAMES_MAX: usize = 512;
 const CHUNK_BYTES_MAX: usize = 256 << 10;
-/// One read from the system takes up to this much.
+/// One read from the system takes up to this much, and is not made for less than the other.
 const READ_BUFFER: usize = 64 << 10;
+const READ_MIN: usize = 4 << 10;
 /// All that we ever send are a token and heartbeats; a peer that lets this fill does not read.
 const WRITE_BUFFER_MAX: usize = 64 << 10;
 
@@ -95,9 +102,14 @@ impl fmt::Display for Endpoint {
 
 /// An open WebSocket.
 pub struct Socket {
-    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    /// Something was sent that the system has not taken yet.
+    stream: MaybeTlsStream<TcpStream>,
+    read: BytesMut,
+    assembler: Assembler,
+    /// What is to be sent. The system may have to be told to send on even where this is empty: `unflushed`.
+    write: BytesMut,
     unflushed: bool,
+    /// The answer to the newest ping. Older ones need none, so a peer that only pings fills no memory.
+    pong: Option<Bytes>,
     /// The end, found behind frames that were handed out first.
     ended: Option<Failure>,
 }
@@ -111,7 +123,7 @@ impl fmt::Debug for Socket {
 /// Opens the artifact's socket. TCP, TLS and the WebSocket handshake may each take the configured time.
 ///
 /// # Errors
-/// [`Failure`], as [`classify`] has it.
+/// [`Failure`]: the step that failed, and what that means for the next attempt.
 pub async fn connect(artifact: &Artifact, limits: Limits) -> Result<Socket, Failure> {
     let endpoint = Endpoint::of(artifact)?;
     let request = request(artifact)?;
@@ -129,17 +141,12 @@ pub async fn connect(artifact: &Artifact, limits: Limits) -> Result<Socket, Fail
     } else {
         MaybeTlsStream::Plain(tcp)
     };
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
-        .max_write_buffer_size(WRITE_BUFFER_MAX)
-        .max_message_size(Some(limits.message_max))
-        .max_frame_size(Some(limits.frame_max));
-    let handshake =
-        async { client_async_with_config(request, stream, Some(config)).await.map_err(|error| classify(&error, Phase::Handshake)) };
+    let handshake = async { client_async(request, Upgrade::new(stream)).await.map_err(|error| handshake_failure(&error)) };
     // Boxed: the handshake's future is large and would be part of every session's.
-    let (stream, _response) = capped(limits.step, Reason::Handshake, Box::pin(handshake)).await?;
-    Ok(Socket { stream, unflushed: false, ended: None })
+    let (library, _response) = capped(limits.step, Reason::Handshake, Box::pin(handshake)).await?;
+    let (stream, read) = library.into_inner().into_parts();
+    let assembler = Assembler::new(limits.frame_max, limits.message_max);
+    Ok(Socket { stream, read, assembler, write: BytesMut::new(), unflushed: false, pong: None, ended: None })
 }
 
 async fn capped<T>(cap: Duration, reason: Reason, step: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
@@ -200,10 +207,12 @@ impl Socket {
     /// Queues a text frame. Never waits: [`Socket::read_chunk`] and [`Socket::flush`] see to it that it goes out.
     ///
     /// # Errors
-    /// [`Failure`] where the connection is broken, or the peer has not read what was sent before.
+    /// [`Failure`] where the peer has not read what was sent before.
     pub fn send(&mut self, text: impl Into<String>) -> Result<(), Failure> {
-        self.unflushed = true;
-        Pin::new(&mut self.stream).start_send(Message::text(text.into())).map_err(|error| classify(&error, Phase::Open))
+        if self.write.len() > WRITE_BUFFER_MAX {
+            return Err(Failure::retry(Reason::Heartbeat));
+        }
+        self.queue(Frame::message(text.into(), OpCode::Data(Data::Text), true))
     }
 
     /// Waits for at least one frame and appends all that are there to `frames`: text and binary payloads, as they came. Sends what is
@@ -211,11 +220,11 @@ impl Socket {
     ///
     /// # Errors
     /// [`Failure`] where the connection has ended; every frame before its end was handed out first.
-    pub async fn read_chunk(&mut self, frames: &mut Vec<Bytes>) -> Result<(), Failure> {
+    pub async fn read_chunk(&mut self, frames: &mut Vec<Payload>) -> Result<(), Failure> {
         poll_fn(|context| self.poll_chunk(context, frames)).await
     }
 
-    fn poll_chunk(&mut self, context: &mut Context<'_>, frames: &mut Vec<Bytes>) -> Poll<Result<(), Failure>> {
+    fn poll_chunk(&mut self, context: &mut Context<'_>, frames: &mut Vec<Payload>) -> Poll<Result<(), Failure>> {
         if let Some(failure) = self.ended {
             return Poll::Ready(Err(failure));
         }
@@ -223,32 +232,27 @@ impl Socket {
             return Poll::Ready(Err(self.end(failure)));
         }
         let (before, mut bytes) = (frames.len(), 0);
-        while frames.len() - before < CHUNK_FRAMES_MAX && bytes < CHUNK_BYTES_MAX {
-            let payload: Bytes = match Pin::new(&mut self.stream).poll_next(context) {
-                Poll::Pending => break,
-                Poll::Ready(Some(Ok(Message::Text(text)))) => text.into(),
-                Poll::Ready(Some(Ok(Message::Binary(bytes)))) => bytes,
-                Poll::Ready(Some(Ok(Message::Close(close)))) => {
+        while frames.len() - before < CHUNK_FRAMES_MAX && bytes < CHUNK_BYTES_MAX && self.ended.is_none() {
+            match self.assembler.next(&mut self.read) {
+                Ok(Some(Received::Message(payload))) => {
+                    bytes += payload.bytes.len();
+                    frames.push(payload);
+                }
+                Ok(Some(Received::Ping(data))) => self.pong = Some(data),
+                Ok(Some(Received::Pong)) => {}
+                Ok(Some(Received::Close(close))) => {
+                    // The answer is a courtesy: the connection ends whether it goes out or not.
+                    let _ = self.queue(Frame::close(close.clone()));
+                    let _ = self.poll_flush(context);
                     self.end(closed(close.as_ref()));
-                    break;
                 }
-                // The library answers pings by itself; the answer goes out with the next read or flush.
-                Poll::Ready(Some(Ok(Message::Ping(_)))) => {
-                    self.unflushed = true;
-                    continue;
-                }
-                Poll::Ready(Some(Ok(Message::Pong(_) | Message::Frame(_)))) => continue,
-                Poll::Ready(Some(Err(error))) => {
-                    self.end(classify(&error, Phase::Open));
-                    break;
-                }
-                Poll::Ready(None) => {
-                    self.end(Failure::retry(Reason::Reset));
-                    break;
-                }
-            };
-            bytes += payload.len();
-            frames.push(payload);
+                Ok(None) => match self.poll_fill(context) {
+                    Poll::Pending => break,
+                    Poll::Ready(Ok(0) | Err(_)) => _ = self.end(Failure::retry(Reason::Reset)),
+                    Poll::Ready(Ok(_)) => {}
+                },
+                Err(Broken) => _ = self.end(Failure::retry(Reason::Protocol)),
+            }
         }
         if self.ended.is_none()
             && let Poll::Ready(Err(failure)) = self.poll_flush(context)
@@ -262,6 +266,14 @@ impl Socket {
         }
     }
 
+    /// Reads what is there; 0 bytes are the end.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.read.capacity() - self.read.len() < READ_MIN {
+            self.read.reserve(READ_BUFFER);
+        }
+        pin!(self.stream.read_buf(&mut self.read)).poll(context)
+    }
+
     /// Sends what is queued and reads nothing; then waits for ever. For the time in which nobody takes frames. Cancel-safe.
     ///
     /// # Errors
@@ -272,14 +284,33 @@ impl Socket {
     }
 
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        if !self.unflushed {
-            return Poll::Ready(Ok(()));
+        let broken = |_| Failure::retry(Reason::Reset);
+        loop {
+            while !self.write.is_empty() {
+                match ready!(Pin::new(&mut self.stream).poll_write(context, &self.write)).map_err(broken)? {
+                    0 => return Poll::Ready(Err(Failure::retry(Reason::Reset))),
+                    written => self.write.advance(written),
+                }
+            }
+            let Some(data) = self.pong.take() else { break };
+            self.queue(Frame::pong(data))?;
         }
-        let flushed = Pin::new(&mut self.stream).poll_flush(context).map_err(|error| classify(&error, Phase::Open));
-        if flushed.is_ready() {
+        if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(context)).map_err(broken)?;
             self.unflushed = false;
         }
-        flushed
+        Poll::Ready(Ok(()))
+    }
+
+    /// Appends a frame to what is to be sent, masked with a key that nobody can foresee, as RFC 6455 wants it of a client.
+    fn queue(&mut self, mut frame: Frame) -> Result<(), Failure> {
+        static RANDOM: LazyLock<&'static dyn SecureRandom> = LazyLock::new(|| rustls::crypto::ring::default_provider().secure_random);
+        let mut mask = [0; 4];
+        RANDOM.fill(&mut mask).map_err(|_| Failure::retry(Reason::Reset))?;
+        frame.header_mut().mask = Some(mask);
+        self.unflushed = true;
+        // Writing to memory cannot fail.
+        frame.format(&mut (&mut self.write).writer()).map_err(|_| Failure::retry(Reason::Reset))
     }
 
     fn end(&mut self, failure: Failure) -> Failure {
@@ -288,36 +319,19 @@ impl Socket {
 
     /// Sends a close frame and waits for the system to take it, at most `cap`; the socket is gone either way.
     pub async fn close(mut self, cap: Duration) {
-        let _ = timeout(cap, self.stream.send(Message::Close(None))).await;
+        self.pong = None;
+        if self.queue(Frame::close(None)).is_ok() {
+            let _ = timeout(cap, poll_fn(|context| self.poll_flush(context))).await;
+        }
     }
 }
 
-/// How far a connection had come when an error hit it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Handshake,
-    Open,
-}
-
-/// The one table of what an error of the WebSocket library means.
-fn classify(error: &Error, phase: Phase) -> Failure {
-    let retry = Failure::retry;
-    match error {
-        Error::Http(response) => {
-            let status = response.status().as_u16();
-            let base = if matches!(status, 401 | 403) { Failure::refused(Reason::AuthRefused) } else { retry(Reason::Handshake) };
-            Failure { close_code: Some(status), ..base }
-        }
-        _ if phase == Phase::Handshake => retry(Reason::Handshake),
-        Error::Capacity(CapacityError::MessageTooLong { size, .. }) => Failure { oversize: Some(*size), ..retry(Reason::TooLarge) },
-        Error::Capacity(CapacityError::TooManyHeaders) => retry(Reason::TooLarge),
-        Error::Protocol(tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => retry(Reason::Reset),
-        Error::Protocol(_) | Error::Utf8(_) | Error::AttackAttempt => retry(Reason::Protocol),
-        Error::WriteBufferFull(_) => retry(Reason::Heartbeat),
-        Error::ConnectionClosed | Error::AlreadyClosed | Error::Io(_) | Error::Tls(_) | Error::Url(_) | Error::HttpFormat(_) => {
-            retry(Reason::Reset)
-        }
-    }
+/// What an error of the WebSocket library means. It does the handshake alone.
+fn handshake_failure(error: &Error) -> Failure {
+    let Error::Http(response) = error else { return Failure::retry(Reason::Handshake) };
+    let status = response.status().as_u16();
+    let base = if matches!(status, 401 | 403) { Failure::refused(Reason::AuthRefused) } else { Failure::retry(Reason::Handshake) };
+    Failure { close_code: Some(status), ..base }
 }
 
 /// What a close frame means. The platform documents no codes: 3000 and 3003 are the registered "unauthorized" and "forbidden", 1008 is
@@ -337,7 +351,6 @@ fn closed(close: Option<&CloseFrame>) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio_tungstenite::tungstenite::error::ProtocolError;
     use tokio_tungstenite::tungstenite::http::Response;
 
     fn artifact(url: &str, headers: &str) -> Artifact {
@@ -383,22 +396,17 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_classified() {
+    fn refused_handshakes_are_classified() {
         let http = |status: u16| Error::Http(Box::new(Response::builder().status(status).body(None).unwrap()));
-        let too_long = CapacityError::MessageTooLong { size: 9, max_size: 1 };
-        for (error, phase, reason, verdict) in [
-            (http(401), Phase::Handshake, Reason::AuthRefused, Verdict::Refused),
-            (http(403), Phase::Handshake, Reason::AuthRefused, Verdict::Refused),
-            (http(503), Phase::Handshake, Reason::Handshake, Verdict::Retry),
-            (http(302), Phase::Handshake, Reason::Handshake, Verdict::Retry),
-            (Error::ConnectionClosed, Phase::Handshake, Reason::Handshake, Verdict::Retry),
-            (Error::Capacity(too_long), Phase::Open, Reason::TooLarge, Verdict::Retry),
-            (Error::Utf8("canary".into()), Phase::Open, Reason::Protocol, Verdict::Retry),
-            (Error::Protocol(ProtocolError::MaskedFrameFromServer), Phase::Open, Reason::Protocol, Verdict::Retry),
-            (Error::Protocol(ProtocolError::ResetWithoutClosingHandshake), Phase::Open, Reason::Reset, Verdict::Retry),
-            (Error::Io(std::io::ErrorKind::ConnectionReset.into()), Phase::Open, Reason::Reset, Verdict::Retry),
+        for (error, reason, verdict) in [
+            (http(401), Reason::AuthRefused, Verdict::Refused),
+            (http(403), Reason::AuthRefused, Verdict::Refused),
+            (http(503), Reason::Handshake, Verdict::Retry),
+            (http(302), Reason::Handshake, Verdict::Retry),
+            (Error::ConnectionClosed, Reason::Handshake, Verdict::Retry),
+            (Error::Utf8("canary".into()), Reason::Handshake, Verdict::Retry),
         ] {
-            let failure = classify(&error, phase);
+            let failure = handshake_failure(&error);
             assert_eq!((failure.reason, failure.verdict), (reason, verdict), "{error:?}");
             assert!(!format!("{failure} {failure:?}").contains("canary"));
         }

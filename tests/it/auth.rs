@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use convpipe::auth::{ARTIFACT_MAX_BYTES, ArtifactStore, Changes, Problem, Unusable, usable};
+use convpipe::auth::{ARTIFACT_MAX_BYTES, ArtifactStore, Changes, Content, Problem, Unusable, usable};
 use convpipe::schema::artifact::{Artifact, ArtifactStatus};
 use convpipe::schema::time::Millis;
 use secrecy::ExposeSecret;
@@ -29,6 +29,8 @@ impl Folder {
     /// Puts a file there with mode 0600.
     fn put(&self, name: &str, content: &[u8]) {
         let path = self.dir.path().join(name);
+        // What is there may be read-only.
+        let _ = fs::remove_file(&path);
         fs::write(&path, content).unwrap();
         chmod(&path, 0o600);
     }
@@ -136,25 +138,27 @@ fn another_users_file_is_refused() {
 fn content_that_cannot_be_is_refused_and_no_secret_is_told() {
     let whole = with("generation", Some(json!(1)));
     let canary = || Some(json!(CANARY));
-    let field = |field, what| Problem::Field { field, what };
+    let field = |field, what| Problem::Content(Content::Field { field, what });
+    let not_json = |line, column| Problem::Content(Content::NotJson { line, column });
+    let missing = |field| Problem::Content(Content::MissingField(field));
     let wrong_type = "has the wrong type or a value that it cannot have";
     let in_header = "cannot stand in a header";
     let not_loopback = "is neither a wss:// URL nor a ws:// URL of this machine's loopback";
     let rows = [
-        (Vec::new(), Problem::NotJson { line: 1, column: 0 }),
-        (whole[..whole.len() - 9].to_vec(), Problem::NotJson { line: 1, column: whole.len() - 9 }),
-        (CANARY.as_bytes().to_vec(), Problem::NotJson { line: 1, column: 1 }),
-        (b"[\"canary-3f9a1c\"]".to_vec(), Problem::NotJson { line: 1, column: 17 }),
+        (Vec::new(), not_json(1, 0)),
+        (whole[..whole.len() - 9].to_vec(), not_json(1, whole.len() - 9)),
+        (CANARY.as_bytes().to_vec(), not_json(1, 1)),
+        (b"[\"canary-3f9a1c\"]".to_vec(), not_json(1, 17)),
         (vec![b' '; usize::try_from(ARTIFACT_MAX_BYTES).unwrap() + 1], Problem::TooLarge),
-        (with("token", None), Problem::MissingField("token")),
-        (with("status", None), Problem::MissingField("status")),
+        (with("token", None), missing("token")),
+        (with("status", None), missing("status")),
         (with("generation", canary()), field("generation", wrong_type)),
         (with("expires_at", canary()), field("expires_at", wrong_type)),
         (with("status", canary()), field("status", wrong_type)),
         (with("headers", canary()), field("headers", wrong_type)),
         (with("headers", Some(json!({"Cookie": [CANARY]}))), field("headers", wrong_type)),
         (with("token", Some(json!({"value": CANARY}))), field("token", wrong_type)),
-        (with("account_id", canary()), Problem::OtherAccount),
+        (with("account_id", canary()), Problem::Content(Content::OtherAccount)),
         (with("schema", canary()), field("schema", "is not `convpipe.artifact.v1`, the only version that this convpipe reads")),
         (with("platform", canary()), field("platform", "is not `onlyfans`, the only platform that this convpipe knows")),
         (with("ws_url", canary()), field("ws_url", not_loopback)),
@@ -228,7 +232,7 @@ fn a_failed_write_leaves_the_old_one() {
     let folder = Folder::new();
     folder.store.write(&artifact(ACCOUNT)).unwrap();
     let invalid = Artifact { token: String::new().into(), ..artifact(ACCOUNT) };
-    assert!(matches!(folder.store.write(&invalid).unwrap_err().problem, Problem::Field { field: "token", .. }));
+    assert!(matches!(folder.store.write(&invalid).unwrap_err().problem, Problem::Content(Content::Field { field: "token", .. })));
     assert_eq!(folder.store.load(ACCOUNT).unwrap().generation, 3);
     // A folder in the file's place cannot be replaced, and nothing stays beside it.
     fs::create_dir(folder.dir.path().join("b.json")).unwrap();

@@ -200,7 +200,15 @@ fn the_help_is_the_recorded_one() {
         help.push_str(&format!("$ convpipe {}\n{}\n", args.join(" "), stdout(&output)));
     }
     assert!(help.lines().all(|line| line.chars().count() <= 100), "help fits 100 columns");
+    assert_eq!(help_too_wide(&Cli::command()), [""; 0], "text that is not wrapped at the terminal's width fits 80 columns");
     golden(Path::new("tests/golden"), &BTreeMap::from([("help.txt".to_owned(), help.into_bytes())]));
+}
+
+/// Lines of the texts below the options that a terminal of 80 columns would break anywhere.
+fn help_too_wide(command: &clap::Command) -> Vec<String> {
+    let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let own = text.lines().filter(|line| line.chars().count() > 80).map(str::to_owned);
+    own.chain(command.get_subcommands().flat_map(help_too_wide)).collect()
 }
 
 #[test]

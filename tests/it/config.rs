@@ -274,6 +274,39 @@ fn relative_paths_in_a_file_are_relative_to_its_folder() {
 }
 
 #[test]
+fn the_bare_name_of_a_secret_is_looked_for_among_the_credentials_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let credentials = folder.path().join("credentials");
+    fs::create_dir(&credentials).unwrap();
+    fs::write(credentials.join("redis-password"), "").unwrap();
+    std::os::unix::fs::symlink("nowhere", credentials.join("dangling")).unwrap();
+    let file = folder.path().join("convpipe.yaml");
+    let found = |named: &Path| {
+        fs::write(
+            &file,
+            format!("redis: {{ password_file: {0}, reader_password_file: {0} }}\nauth: {{ dir: redis-password }}\n", named.display()),
+        )
+        .unwrap();
+        let environment: Environment = [("CREDENTIALS_DIRECTORY", &credentials)].into_iter().collect();
+        let config = load(&Sources { file: Some(&file), ..Sources::new(&environment) }).unwrap().config;
+        assert_eq!(config.auth.dir, folder.path().join("redis-password"), "no secret");
+        assert_eq!(config.redis.password_file, config.redis.reader_password_file);
+        config.redis.password_file.unwrap()
+    };
+    let absolute = folder.path().join("redis-password");
+    for (named, expected) in [
+        (Path::new("redis-password"), credentials.join("redis-password")),
+        (Path::new("dangling"), credentials.join("dangling")),
+        (Path::new("another"), folder.path().join("another")),
+        (Path::new("./redis-password"), folder.path().join("./redis-password")),
+        (Path::new("../redis-password"), folder.path().join("../redis-password")),
+        (&absolute, absolute.clone()),
+    ] {
+        assert_eq!(found(named), expected, "{named:?}");
+    }
+}
+
+#[test]
 fn the_default_file_has_every_text_and_is_the_default() {
     let file = default_file();
     let loaded = load_text(&file, &[], &[]).unwrap();
@@ -309,4 +342,44 @@ fn a_rendered_config_loads_as_itself() {
         printed.lines().any(|line| line.starts_with("  filter: \"a b: #c\"  # file ") && line.ends_with("convpipe.yaml:5")),
         "{printed}"
     );
+}
+
+#[test]
+fn providers_are_found_beside_the_file_and_told_of_where_they_stand() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("convpipe.yaml");
+    let text = "auth:
+  providers:
+    bare: { command: { program: get-session } }
+    beside: { command: { program: ./get-session } }
+    vault: { http: { url: 'https://h/', header_files: { X-Key: key, Authorization: /etc/key }, ca_file: ca.pem } }
+accounts: { \"1\": { auth_provider: vault } }
+";
+    fs::write(&file, text).unwrap();
+    let environment = Environment::default();
+    let loaded = load(&Sources { file: Some(&file), ..Sources::new(&environment) }).unwrap();
+    let providers = &loaded.config.auth.providers;
+    let program = |name: &str| &providers[name].command.as_ref().unwrap().program;
+    assert_eq!((program("bare").as_path(), program("beside")), (Path::new("get-session"), &folder.path().join("./get-session")));
+    let http = providers["vault"].http.as_ref().unwrap();
+    let files: Vec<_> = http.header_files.values().collect();
+    assert_eq!(files, [Path::new("/etc/key"), &folder.path().join("key")]);
+    assert_eq!((http.ca_file.as_ref(), loaded.config.provider_of("1")), (Some(&folder.path().join("ca.pem")), Some("vault")));
+    let printed = render(&loaded, true);
+    assert!(printed.contains(&format!("X-Key: {}/key  # file {}:5", folder.path().display(), file.display())), "{printed}");
+
+    for (text, expected) in [
+        ("auth:\n  refresh: { provider: vault }\n", "2:24: auth.refresh.provider: there is no \"vault\" in auth.providers, which is empty"),
+        ("accounts:\n  1: { auth_provider: x }\n", "2:23: accounts.1.auth_provider: there is no \"x\" in auth.providers, which is empty"),
+        (
+            "auth: { providers: { a: { comand: {} } } }\n",
+            "1:27: unknown key auth.providers.a.comand; did you mean auth.providers.a.command?",
+        ),
+        (
+            "auth: { providers: { a: { command: { program: x }, http: { url: 'https://h/' } } } }\n",
+            "1:47: auth.providers.a: is either a command or http",
+        ),
+    ] {
+        assert_eq!(complaints(text, &[]), [format!("convpipe.yaml:{expected}")], "{text}");
+    }
 }

@@ -1,6 +1,7 @@
 //! `convpipe dev`: it starts, the other commands find what it left in the folder, and nothing outlives it.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -91,6 +92,65 @@ fn everything_runs_is_found_from_the_folder_and_ends_with_ctrl_c() {
 }
 
 #[test]
+fn a_config_of_ones_own_holds_but_for_the_stores_and_a_stopped_dev_is_told_from_a_redis_that_is_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let text =
+        "redis: { url: \"redis://127.0.0.1:1\", inbox_max: 77, password_file: gone, prefix: other }\nhistory: { scope: high_value }\n";
+    fs::write(folder.path().join("convpipe.yaml"), text).unwrap();
+    let process = start(folder.path());
+    // The other commands would find the folder's own config first.
+    let hint = process.wait_stderr("tail-priority", LIMIT);
+    assert!(hint.contains("convpipe --config ./.convpipe/convpipe.yaml tail-priority"), "{hint}");
+    let written = fs::read_to_string(folder.path().join(".convpipe/convpipe.yaml")).unwrap();
+    let config: convpipe::config::Config = serde_yaml::from_str(&written).unwrap();
+    assert_eq!((config.redis.inbox_max, config.history.scope), (77, convpipe::config::HistoryScope::HighValue));
+    assert_eq!((config.redis.url.clone(), &*config.redis.prefix), (redis_url(folder.path()), "convpipe"));
+    assert_ne!(config.redis.url, "redis://127.0.0.1:1");
+    assert_eq!(config.auth.dir, folder.path().canonicalize().unwrap().join(".convpipe/auth"));
+
+    let tail = ["--config", ".convpipe/convpipe.yaml", "tail-priority", "--no-follow"];
+    let abandoned = "was written by a `convpipe dev` that is not running any more: start `convpipe dev` again, or remove ";
+    process.kill();
+    let end = Instant::now() + LIMIT;
+    let said = loop {
+        // Redis ends a moment after it.
+        let output = convpipe(folder.path(), &tail);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.code() == Some(69) {
+            break said;
+        }
+        assert!(Instant::now() < end, "{said}");
+    };
+    assert!(said.contains("cannot be reached") && said.contains(&format!("hint: .convpipe/convpipe.yaml {abandoned}.convpipe")), "{said}");
+
+    // Where `dev` runs, or the config is somebody else's, it is Redis that is missing.
+    let lock = fs::File::open(folder.path().join(".convpipe/dev.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    for args in [&tail[..], &["tail-priority", "--no-follow"]] {
+        fs::write(folder.path().join("convpipe.yaml"), "redis: { url: \"redis://127.0.0.1:1\" }\n").unwrap();
+        let said = String::from_utf8(convpipe(folder.path(), args).stderr).unwrap();
+        assert!(said.contains("hint: start Redis, or set redis.url") && !said.contains(abandoned), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn a_config_that_cannot_be_used_is_told_before_anything_is_cleared() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join(".convpipe/bus")).unwrap();
+    fs::write(folder.path().join("mine.yaml"), "lanes: 2\n").unwrap();
+    for (args, says) in [
+        (["--config", "mine.yaml", "dev"], "mine.yaml:1:1: unknown key lanes"),
+        (["--config", "none.yaml", "dev"], "cannot read the config file none.yaml"),
+    ] {
+        let output = convpipe(folder.path(), &args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        assert!(said.contains(says), "{said}");
+    }
+    assert!(folder.path().join(".convpipe/bus").exists());
+}
+
+#[test]
 fn redis_ends_with_a_dev_that_is_killed_and_the_next_one_starts() {
     let folder = tempfile::tempdir().unwrap();
     let process = start(folder.path());
@@ -122,6 +182,13 @@ fn what_keeps_dev_from_starting_is_said_with_what_to_do() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(69), "{said}");
     assert!(said.contains("neither redis-server nor valkey-server") && said.contains("hint: "), "{said}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
+    let output = convpipe(folder.path(), &["dev", "--redis", &format!("redis://{nobody}")]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{said}");
+    assert!(said.contains(&format!("Redis at {nobody} cannot be reached")), "{said}");
 
     let folder = tempfile::tempdir().unwrap();
     let output = convpipe(folder.path(), &["dev", "--recording", "gone.jsonl"]);

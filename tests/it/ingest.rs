@@ -16,6 +16,7 @@ use convpipe::transform::normalize::FrameContext;
 use convpipe::ws::serve::{self, Player};
 use convpipe::ws::session::Heard;
 use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -164,6 +165,7 @@ fn start(config: IngestConfig, artifacts: Vec<Artifact>) -> Running {
         quarantine: quarantine.clone(),
         counters: counters.clone(),
         on_live: Some(Arc::new(move |account| went_live.lock().unwrap().push(account.to_owned()))),
+        on_refused: None,
     };
     let task = tokio::spawn(ingest::run(ingest, shutdown.clone()));
     Running { artifacts, events, quarantine, counters, live, shutdown, task }
@@ -392,16 +394,24 @@ async fn a_refusal_stops_the_account_until_a_new_artifact() {
 }
 
 #[tokio::test]
-async fn a_giant_frame_is_quarantined_by_its_length() {
+async fn frames_that_cannot_be_read_are_quarantined_with_their_bytes_and_the_stream_goes_on() {
     let (mut peers, url) = scripted().await;
     let running = start(IngestConfig { frame_max_bytes: 1_000, ..config() }, vec![artifact("1", 1, &url)]);
-    let _first = accept(&mut peers, &[CONNECTED, "1", &"9".repeat(1_001)]).await;
-    running.quarantine.wait_for("too_large ").await;
+    let mut peer = accept(&mut peers, &[CONNECTED, "1", &"9".repeat(1_001)]).await;
+    peer.get_mut().write_all(b"\x81\x03a\xff\xfe").await.unwrap();
+    peer.send(Message::text("2")).await.unwrap();
+    running.events.wait_for("message.received 2").await;
+    running.quarantine.wait("both", |said| said.len() == 2).await;
     let messages = running.quarantine.messages.borrow().clone();
-    assert_eq!(messages[0].attribute("length"), Some("1001"));
-    let _second = accept(&mut peers, &[CONNECTED]).await;
-    running.events.wait_for("connection.gap too_large").await;
-    running.stop().await.unwrap();
+    let told = |envelope: &Envelope| {
+        ["reason", "length", "connection", "frame_no"].map(|name| envelope.attribute(name).unwrap_or_default().to_owned())
+    };
+    let [reason, length, connection, frame_no] = told(&messages[0]);
+    assert_eq!((&*reason, &*length, &*frame_no), ("too_large", "1001", "3"));
+    assert!(!connection.is_empty());
+    assert_eq!((messages[0].data(), messages[1].data()), ("9".repeat(1_000).as_bytes(), &b"a\xff\xfe"[..]));
+    let counts = running.stop().await.unwrap();
+    assert_eq!((counts.connects, counts.failures, counts.rejected), (1, 0, 2), "on the same connection");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 mod support;
 
 mod auth;
+mod auth_refresh;
 mod bus;
 mod cli;
 mod config;

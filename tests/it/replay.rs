@@ -4,9 +4,13 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command as StdCommand, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
+use rustix::process::Signal;
 use serde_json::Value;
+
+use crate::support::process::Process;
 
 fn quiet_evening() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/recordings/quiet-evening.jsonl.gz")
@@ -133,6 +137,41 @@ fn what_cannot_be_played_is_said_at_once() {
         (&[], 2, "<FILE>"),
     ] {
         ends(&replay(dir.path(), args, b""), code, &[says]);
+    }
+}
+
+#[test]
+fn a_replay_that_a_signal_ends_says_which() {
+    let limit = Duration::from_secs(60);
+    let recording = quiet_evening();
+    let recording = recording.to_str().unwrap();
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let dir = tempfile::tempdir().unwrap();
+        // Nobody connects, so it waits for somebody.
+        let serving = Process::start(dir.path(), &["replay", recording, "--serve", "127.0.0.1:0"]);
+        serving.wait_stderr("serving 2 accounts on ws://127.0.0.1:", limit);
+        serving.signal(signal);
+        let output = serving.wait(limit);
+        assert_eq!(output.status.code(), Some(code), "{:?}", output.stderr);
+        assert!(output.stderr.iter().any(|line| line == "error: interrupted before the recording's end"), "{:?}", output.stderr);
+
+        // What has no end of its own is ended so.
+        let serving = Process::start(dir.path(), &["replay", recording, "--serve", "127.0.0.1:0", "--loop"]);
+        serving.wait_stderr("serving 2 accounts on ws://127.0.0.1:", limit);
+        serving.signal(signal);
+        assert_eq!(serving.wait(limit).status.code(), Some(0));
+
+        let publishing = Process::start(dir.path(), &["replay", recording, "--to", "bus", "--rate", "1"]);
+        // By the time the topic is there it listens to signals.
+        let end = Instant::now() + limit;
+        while !dir.path().join(".convpipe/bus").exists() {
+            assert!(Instant::now() < end, "there is no topic");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        publishing.signal(signal);
+        let output = publishing.wait(limit);
+        assert_eq!(output.status.code(), Some(code), "{:?}", output.stderr);
+        assert!(output.stderr.iter().any(|line| line == "error: interrupted; what was played is published"), "{:?}", output.stderr);
     }
 }
 

@@ -8,7 +8,7 @@ use convpipe::runtime::shutdown::Shutdown;
 use convpipe::schema::artifact::Artifact;
 use convpipe::ws::serve::{self, Player, token_of};
 use convpipe::ws::socket::{self, Socket};
-use convpipe::ws::{Failure, Reason, Verdict};
+use convpipe::ws::{Failure, Payload, Reason, Verdict};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -42,12 +42,19 @@ async fn open(account: &str, url: &str) -> Socket {
 }
 
 /// The next frames, at least `count`.
-async fn read(socket: &mut Socket, count: usize) -> Result<Vec<Bytes>, Failure> {
+async fn read_payloads(socket: &mut Socket, count: usize) -> Result<Vec<Payload>, Failure> {
     let mut frames = Vec::new();
     while frames.len() < count {
         timeout(LIMIT, socket.read_chunk(&mut frames)).await.expect("a frame in time")?;
     }
     Ok(frames)
+}
+
+/// The same of frames that are whole.
+async fn read(socket: &mut Socket, count: usize) -> Result<Vec<Bytes>, Failure> {
+    let frames = read_payloads(socket, count).await?;
+    assert!(!frames.iter().any(Payload::is_cut));
+    Ok(frames.into_iter().map(|frame| frame.bytes).collect())
 }
 
 async fn read_end(socket: &mut Socket) -> Failure {
@@ -107,9 +114,10 @@ async fn the_newest_connection_of_an_account_takes_over() {
     player.play("1", "before").await.unwrap();
     assert_eq!(read(&mut old, 2).await.unwrap()[1], "before");
     let mut new = open("1", &url).await;
+    assert_eq!(read(&mut new, 1).await.unwrap(), [r#"{"connected":true,"v":"5.4.0"}"#]);
     assert_eq!(read_end(&mut old).await.reason, Reason::ServerClosed);
     player.play("1", "after").await.unwrap();
-    assert_eq!(read(&mut new, 2).await.unwrap()[1], "after");
+    assert_eq!(read(&mut new, 1).await.unwrap(), ["after"]);
 }
 
 /// How a scripted peer behaves, and what the client makes of it.
@@ -179,7 +187,6 @@ async fn peers_that_misbehave_are_classified() {
     let code = |code, failure| Failure { close_code: Some(code), ..failure };
     let refused = Failure::refused(Reason::AuthRefused);
     let suspect = Failure { verdict: Verdict::Suspect, ..retry(Reason::ServerClosed) };
-    let oversize = |size| Failure { oversize: Some(size), ..retry(Reason::TooLarge) };
     for (behaviour, scheme, expected) in [
         (Peer::Silent, "ws", retry(Reason::Handshake)),
         (Peer::Silent, "wss", retry(Reason::Tls)),
@@ -193,25 +200,15 @@ async fn peers_that_misbehave_are_classified() {
         (Peer::Close(4000, "Wrong user"), "ws", code(4000, refused)),
         (Peer::Reset, "ws", retry(Reason::Reset)),
         (Peer::Eof, "ws", retry(Reason::Reset)),
-        // A text frame that is not UTF-8; a reserved opcode; a masked frame.
-        (Peer::Raw(b"\x81\x02\xff\xfe"), "ws", retry(Reason::Protocol)),
+        // A reserved opcode; a masked frame; a continuation of nothing.
         (Peer::Raw(b"\x83\x00"), "ws", retry(Reason::Protocol)),
         (Peer::Raw(b"\x81\x81abcdx"), "ws", retry(Reason::Protocol)),
-        // A frame that says it has 1 GiB; two fragments that together are too large.
-        (Peer::Raw(b"\x81\x7f\0\0\0\0\x40\0\0\0"), "ws", oversize(1 << 30)),
-        (
-            Peer::Raw(
-                b"\x01\x7d0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789\
-            0123456789012345678901234\x80\x10canarycanarycana",
-            ),
-            "ws",
-            oversize(141),
-        ),
+        (Peer::Raw(b"\x80\x06canary"), "ws", retry(Reason::Protocol)),
     ] {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("{scheme}://{}/?secret=canary", listener.local_addr().unwrap());
         let serving = tokio::spawn(peer(listener, behaviour));
-        let config = IngestConfig { connect_timeout_ms: 100, message_max_bytes: 128, frame_max_bytes: 128, ..IngestConfig::default() };
+        let config = IngestConfig { connect_timeout_ms: 100, ..IngestConfig::default() };
         let failure = match timeout(LIMIT, socket::connect(&artifact("1", 1, &url), (&config).into())).await.unwrap() {
             Err(failure) => failure,
             Ok(mut socket) => {
@@ -225,6 +222,38 @@ async fn peers_that_misbehave_are_classified() {
         assert!(!format!("{failure} {failure:?}").contains("anary"), "{failure:?}");
         timeout(LIMIT, serving).await.unwrap().unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_handed_out_and_the_stream_goes_on() {
+    const GIANT: usize = 300_000;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async move {
+        let mut ws = accept(listener.accept().await.unwrap().0).await;
+        // A text frame that is not UTF-8, one that is so only once its fragments are together, one too large, two fragments that are together.
+        ws.get_mut().write_all(b"\x81\x03a\xff\xfe").await.unwrap();
+        ws.get_mut().write_all(b"\x01\x01\xc3\x80\x01\xa9").await.unwrap();
+        ws.send(Message::text("x".repeat(GIANT))).await.unwrap();
+        let fragment = [&b"\x01\x7f\0\0\0\0\0\x01\x86\xa0"[..], &vec![b'y'; 100_000]].concat();
+        ws.get_mut().write_all(&fragment).await.unwrap();
+        ws.get_mut().write_all(&[b"\x80", &fragment[1..]].concat()).await.unwrap();
+        ws.send(Message::text("after")).await.unwrap();
+        ws.send(Message::Ping("p".into())).await.unwrap();
+        let answer = timeout(LIMIT, ws.next()).await.unwrap().unwrap().unwrap();
+        assert_eq!(answer, Message::Pong("p".into()));
+        ws.close(None).await.unwrap();
+        assert_eq!(timeout(LIMIT, ws.next()).await.unwrap().unwrap().unwrap(), Message::Close(None), "the close is answered");
+    });
+    let config = IngestConfig { message_max_bytes: 150_000, frame_max_bytes: 120_000, ..IngestConfig::default() };
+    let mut socket = socket::connect(&artifact("1", 1, &url), (&config).into()).await.unwrap();
+    let frames = read_payloads(&mut socket, 5).await.unwrap();
+    let told: Vec<(usize, u64, u8)> = frames.iter().map(|frame| (frame.bytes.len(), frame.length, frame.bytes[0])).collect();
+    let kept = 64 << 10;
+    assert_eq!(told, [(3, 3, b'a'), (2, 2, 0xc3), (kept, GIANT as u64, b'x'), (kept, 200_000, b'y'), (5, 5, b'a')]);
+    assert_eq!((&frames[0].bytes[..], &frames[1].bytes[..], &frames[4].bytes[..]), (&b"a\xff\xfe"[..], "é".as_bytes(), &b"after"[..]));
+    assert_eq!(read_end(&mut socket).await, Failure::retry(Reason::ServerClosed));
+    timeout(LIMIT, serving).await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -7,11 +7,23 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::redis::RedisAccess;
 use crate::commands::{CommandError, Exit};
 
+/// Held by a `dev` as long as it runs.
+const LOCK: &str = "dev.lock";
 /// First line of the config that `dev` writes; a file without it is somebody else's and is not overwritten.
-const HEADER: &str = "# Written by `convpipe dev`, again at every start.";
+pub(super) const HEADER: &str = "# Written by `convpipe dev`, again at every start.";
+
+/// Whether this config was written by a `dev` that does not run any more. `false` where that cannot be told.
+pub(in crate::commands) fn is_abandoned(config: &Path) -> bool {
+    if !fs::read_to_string(config).is_ok_and(|text| text.starts_with(HEADER)) {
+        return false;
+    }
+    match File::open(config.with_file_name(LOCK)) {
+        Ok(lock) => rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockShared).is_ok(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
 
 /// The folder, held by this process alone as long as it lives.
 pub(super) struct Folder {
@@ -29,7 +41,7 @@ impl Folder {
             |what: &str, error: &io::Error| CommandError::new(Exit::TryLater, format!("{}: cannot {what}", dir.display())).caused_by(error);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failed("make the folder", &error))?;
         let dir = dir.canonicalize().map_err(|error| failed("find the folder", &error))?;
-        let lock = private_file(&dir.join("dev.lock")).map_err(|error| failed("write in the folder", &error))?;
+        let lock = private_file(&dir.join(LOCK)).map_err(|error| failed("write in the folder", &error))?;
         if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
             let message = format!("another `convpipe dev` runs in {}", dir.display());
             return Err(CommandError::new(Exit::TryLater, message).hint("end it first, or choose another --dir"));
@@ -97,25 +109,6 @@ impl Folder {
         let password: SecretString = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
         let path = self.write(name, password.expose_secret().as_bytes())?;
         Ok((password, path))
-    }
-
-    /// Writes the config that the other commands find.
-    pub(super) fn write_config(&self, redis: &RedisAccess) -> Result<(), CommandError> {
-        let quoted = |path: &Path| serde_json::to_string(&path.display().to_string()).unwrap_or_default();
-        let at = |name: &str| quoted(&self.dir.join(name));
-        let mut text = format!("{HEADER}\n# `convpipe config default` has every key with its meaning.\n");
-        text += &format!("bus:\n  embedded:\n    dir: {}\n", at("bus"));
-        text += &format!("documents:\n  embedded:\n    path: {}\n", at("documents.db"));
-        text += &format!("auth:\n  dir: {}\n", at("auth"));
-        text += &format!("redis:\n  url: {}\n", serde_json::to_string(&redis.url).unwrap_or_default());
-        for (prefix, user) in [("", &redis.writer), ("reader_", &redis.reader)] {
-            if let Some((name, password_file)) = user {
-                text += &format!("  {prefix}user: {name}\n  {prefix}password_file: {}\n", quoted(password_file));
-            }
-        }
-        // A list that the recorded fans stand on, so that high-value streams have something in them from the start.
-        text += "high_value:\n  lists: [\"880001\"]\n";
-        self.write("convpipe.yaml", text.as_bytes()).map(|_| ())
     }
 }
 

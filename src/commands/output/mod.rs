@@ -164,8 +164,8 @@ impl Output {
 
     /// Progress of long work, on stderr.
     #[must_use]
-    pub fn progress(&self, what: &'static str, total: Option<u64>) -> Progress {
-        Progress::new(what, total, self.has_bars)
+    pub fn progress(&self, what: &'static str, unit: &'static str, total: Option<u64>) -> Progress {
+        Progress::new(what, unit, total, self.has_bars)
     }
 
     fn stdout(&self) -> MutexGuard<'_, BufWriter<Box<dyn Write + Send>>> {

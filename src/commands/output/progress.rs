@@ -1,11 +1,12 @@
 //! Progress of long work: a bar on a terminal, a line now and then elsewhere.
 
+use std::fmt;
 use std::io::Write;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::units::{duration, number};
 
@@ -20,17 +21,29 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// `what` is a word such as `replay`; `total` in frames or whatever is counted, if it is known.
-    pub(super) fn new(what: &'static str, total: Option<u64>, has_bar: bool) -> Self {
+    /// `what` is a word such as `replay`, `unit` what is counted, `total` how many of it there are, if that is known.
+    pub(super) fn new(what: &'static str, unit: &'static str, total: Option<u64>, has_bar: bool) -> Self {
         let bar = has_bar.then(|| {
             let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
-            let known = "{msg} {wide_bar} {human_pos}/{human_len}  {per_sec:.0}  {eta}";
-            let unknown = "{msg} {spinner} {human_pos}  {per_sec:.0}  {elapsed}";
+            let known = "{msg} {wide_bar} {human_pos} of {human_len} {prefix}, {rate}, {eta} left";
+            let unknown = "{msg} {spinner} {human_pos} {prefix}, {rate}, for {elapsed}";
             let template = ProgressStyle::with_template(if total.is_some() { known } else { unknown });
-            bar.set_style(template.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar.with_message(what)
+            let rate = |state: &ProgressState, rate: &mut dyn fmt::Write| {
+                // A rate that cannot be drawn is drawn with the next step.
+                let _ = rate.write_str(&per_second(state.pos(), state.elapsed()));
+            };
+            bar.set_style(template.unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("rate", rate));
+            bar.with_message(what).with_prefix(unit)
         });
-        Self { bar, lines: Lines::new(what, total, Instant::now()) }
+        Self { bar, lines: Lines::new(what, unit, total, Instant::now()) }
+    }
+
+    /// Says that the work begins now, where it had to wait for somebody: the rate counts from here.
+    pub fn begin(&self) {
+        match &self.bar {
+            Some(bar) => bar.reset(),
+            None => self.lines.begin(Instant::now()),
+        }
     }
 
     /// Says that `count` more are done.
@@ -67,37 +80,52 @@ impl Progress {
 #[derive(Debug)]
 struct Lines {
     what: &'static str,
+    unit: &'static str,
     total: Option<u64>,
     done: AtomicU64,
+    times: Mutex<Times>,
+}
+
+#[derive(Debug)]
+struct Times {
     began: Instant,
-    last: Mutex<Instant>,
+    last: Instant,
 }
 
 impl Lines {
-    fn new(what: &'static str, total: Option<u64>, now: Instant) -> Self {
-        Self { what, total, done: AtomicU64::new(0), began: now, last: Mutex::new(now) }
+    fn new(what: &'static str, unit: &'static str, total: Option<u64>, now: Instant) -> Self {
+        Self { what, unit, total, done: AtomicU64::new(0), times: Mutex::new(Times { began: now, last: now }) }
+    }
+
+    fn begin(&self, now: Instant) {
+        *self.times.lock().unwrap_or_else(PoisonError::into_inner) = Times { began: now, last: now };
     }
 
     /// The line to write at this time, if one is due. Whoever finds another thread at it leaves it to that one.
     fn due(&self, now: Instant) -> Option<String> {
-        let mut last = self.last.try_lock().ok()?;
-        if now.saturating_duration_since(*last) < LINE_EVERY {
+        let mut times = self.times.try_lock().ok()?;
+        if now.saturating_duration_since(times.last) < LINE_EVERY {
             return None;
         }
-        *last = now;
+        times.last = now;
         let done = self.done.load(Ordering::Relaxed);
-        let elapsed = now.saturating_duration_since(self.began);
-        let rate = u64::try_from(u128::from(done) * 1000 / elapsed.as_millis().max(1)).unwrap_or(u64::MAX);
-        let of = self.total.map_or_else(String::new, |total| {
-            let percent = (u128::from(done) * 100).checked_div(u128::from(total)).unwrap_or(100);
-            format!(" of {} ({percent} %)", number(total))
-        });
-        let left = match self.total {
-            Some(total) if rate > 0 && total > done => format!(", {} left", duration(Duration::from_secs((total - done) / rate))),
+        let elapsed = now.saturating_duration_since(times.began);
+        let (what, unit, rate) = (self.what, self.unit, per_second(done, elapsed));
+        let Some(total) = self.total else { return Some(format!("{what}: {} {unit}, {rate}", number(done))) };
+        let percent = (u128::from(done) * 100).checked_div(u128::from(total)).unwrap_or(100);
+        let left_ms = (elapsed.as_millis() * u128::from(total.saturating_sub(done))).checked_div(u128::from(done));
+        let left = match left_ms.and_then(|ms| u64::try_from(ms).ok()) {
+            Some(ms) if total > done => format!(", {} left", duration(Duration::from_secs(ms / 1000))),
             _ => String::new(),
         };
-        Some(format!("{}: {}{of}, {}/s{left}", self.what, number(done), number(rate)))
+        Some(format!("{what}: {} of {} {unit} ({percent} %), {rate}{left}", number(done), number(total)))
     }
+}
+
+/// How many a second since the beginning: `2,400/s`, and below ten with a decimal, `0.5/s`.
+fn per_second(done: u64, elapsed: Duration) -> String {
+    let tenths = u64::try_from(u128::from(done) * 10_000 / elapsed.as_millis().max(1)).unwrap_or(u64::MAX);
+    if tenths < 100 { format!("{}.{}/s", tenths / 10, tenths % 10) } else { format!("{}/s", number(tenths / 10)) }
 }
 
 #[cfg(test)]
@@ -107,15 +135,26 @@ mod tests {
     #[test]
     fn a_line_every_five_seconds() {
         let began = Instant::now();
-        let lines = Lines::new("replay", Some(20_000), began);
+        let lines = Lines::new("replay", "frames", Some(20_000), began);
         lines.done.store(12_000, Ordering::Relaxed);
         let at = |seconds| lines.due(began + Duration::from_secs(seconds));
         assert_eq!(at(4), None);
-        assert_eq!(at(5).as_deref(), Some("replay: 12,000 of 20,000 (60 %), 2,400/s, 3s left"));
+        assert_eq!(at(5).as_deref(), Some("replay: 12,000 of 20,000 frames (60 %), 2,400/s, 3s left"));
         assert_eq!(at(9), None);
-        assert_eq!(at(10).as_deref(), Some("replay: 12,000 of 20,000 (60 %), 1,200/s, 6s left"));
-        let open = Lines::new("tail", None, began);
+        assert_eq!(at(10).as_deref(), Some("replay: 12,000 of 20,000 frames (60 %), 1,200/s, 6s left"));
+        let open = Lines::new("replay", "frames", None, began);
         open.done.store(7, Ordering::Relaxed);
-        assert_eq!(open.due(began + Duration::from_secs(7)).as_deref(), Some("tail: 7, 1/s"));
+        assert_eq!(open.due(began + Duration::from_secs(7)).as_deref(), Some("replay: 7 frames, 1.0/s"));
+    }
+
+    #[test]
+    fn a_wait_before_the_beginning_is_no_part_of_the_rate() {
+        let opened = Instant::now();
+        let lines = Lines::new("replay", "frames", Some(600), opened);
+        let began = opened + Duration::from_secs(60);
+        lines.begin(began);
+        lines.done.store(300, Ordering::Relaxed);
+        assert_eq!(lines.due(began + Duration::from_secs(6)).as_deref(), Some("replay: 300 of 600 frames (50 %), 50/s, 6s left"));
+        assert_eq!(per_second(1, Duration::from_secs(3)), "0.3/s");
     }
 }

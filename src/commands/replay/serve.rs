@@ -9,7 +9,8 @@ use tokio::net::TcpListener;
 
 use super::{Damage, Run};
 use crate::auth::ArtifactStore;
-use crate::commands::{CommandError, Exit};
+use crate::commands::output::number;
+use crate::commands::{CommandError, Exit, interrupted};
 use crate::daemons::playback::{Playback, RecordingError};
 use crate::runtime::clock;
 use crate::runtime::shutdown::Shutdown;
@@ -28,10 +29,16 @@ pub(super) fn run(run: &Run<'_>, address: SocketAddr, artifacts: Option<&Path>) 
             write_artifacts(dir, bound, accounts)?;
             output.note(format!("artifacts of {} accounts are in {}", accounts.len(), dir.display()));
         }
-        output.note(format!("serving {} accounts on ws://{bound}; tokens are replay-<account>", accounts.len()));
+        output.note(format!(
+            "serving {} accounts on ws://{bound}, from when the first connects; tokens are replay-<account>",
+            accounts.len()
+        ));
         let (player, source) = stage(accounts.iter().map(String::as_str), &run.overview.online);
         let serving = tokio::spawn(serve(listener, source, shutdown.clone()));
-        player.connected(1).await;
+        tokio::select! {
+            () = player.connected(1) => run.progress.begin(),
+            () = shutdown.requested() => {}
+        }
         let mut damage = Damage::default();
         play(&mut run.playback(), &player, &shutdown, |result| match result {
             Ok(()) => run.progress.advance(1),
@@ -43,15 +50,16 @@ pub(super) fn run(run: &Run<'_>, address: SocketAddr, artifacts: Option<&Path>) 
             () = shutdown.requested() => {}
         }
         run.progress.finish();
-        let interrupted = shutdown.is_requested();
+        let interrupted = shutdown.is_requested().then(|| interrupted(&shutdown, "interrupted before the recording's end"));
         shutdown.request();
         // The server ends with its listener; how is of no use to anybody here.
         let _ = serving.await;
-        output.note(format!("{} frames sent, {} lost with a connection", player.sent(), player.lost()));
-        if interrupted && !run.settings.repeat {
-            return Err(CommandError::new(Exit::Interrupted, "interrupted before the recording's end"));
+        output.note(format!("{} frames sent, {} lost with a connection", number(player.sent()), number(player.lost())));
+        match interrupted {
+            // What has no end of its own is ended by a signal, and was not interrupted.
+            Some(error) if !run.settings.repeat => Err(error),
+            _ => damage.outcome(),
         }
-        damage.outcome()
     })
 }
 

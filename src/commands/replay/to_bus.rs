@@ -7,7 +7,8 @@ use tokio::sync::mpsc;
 use super::{Damage, Run};
 use crate::backends;
 use crate::bus::Publisher;
-use crate::commands::{CommandError, Exit};
+use crate::commands::output::number;
+use crate::commands::{CommandError, Exit, interrupted};
 use crate::daemons::playback::Played;
 use crate::runtime::clock;
 use crate::schema::envelope::Envelope;
@@ -38,11 +39,11 @@ pub(super) fn run(run: &Run<'_>) -> Result<Exit, CommandError> {
         };
         let mut damage = Damage::default();
         let mut playback = run.playback();
-        let mut interrupted = false;
+        let mut is_interrupted = false;
         loop {
             let played = tokio::select! {
                 biased;
-                () = shutdown.requested() => { interrupted = true; break }
+                () = shutdown.requested() => { is_interrupted = true; break }
                 played = playback.next() => played,
             };
             match played {
@@ -62,11 +63,10 @@ pub(super) fn run(run: &Run<'_>) -> Result<Exit, CommandError> {
         let published = finish(publishing).await?;
         let set_aside = finish(setting_aside).await?;
         run.progress.finish();
-        run.context
-            .output()
-            .note(format!("{} frames played: {published} events published, {set_aside} items quarantined", playback.played()));
-        if interrupted {
-            return Err(CommandError::new(Exit::Interrupted, "interrupted; what was played is published"));
+        let (played, published, set_aside) = (number(playback.played()), number(published), number(set_aside));
+        run.context.output().note(format!("{played} frames played: {published} events published, {set_aside} items quarantined"));
+        if is_interrupted {
+            return Err(interrupted(&shutdown, "interrupted; what was played is published"));
         }
         damage.outcome()
     })

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use super::{Damage, Run};
 use crate::commands::output::{Output, Tone, ago, money, number};
 use crate::commands::read::Format;
-use crate::commands::{CommandError, Exit};
+use crate::commands::{CommandError, Exit, interrupted};
 use crate::daemons::playback::{DryRun, Outcome};
 use crate::daemons::snapshot::Policies;
 use crate::schema::event::Direction;
@@ -21,7 +21,7 @@ pub(super) fn run(run: &Run<'_>, format: Format) -> Result<Exit, CommandError> {
         let mut playback = run.playback();
         while let Some(played) = tokio::select! {
             biased;
-            () = shutdown.requested() => return Err(CommandError::new(Exit::Interrupted, "interrupted; a dry run prints nothing before its end")),
+            () = shutdown.requested() => return Err(interrupted(&shutdown, "interrupted; a dry run prints nothing before its end")),
             played = playback.next() => played,
         } {
             match played {

@@ -9,24 +9,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use secrecy::ExposeSecret as _;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::OnLive;
 use super::buffer::Buffer;
 use super::counters::Counters;
 use super::intake::{Intake, Translate};
+use super::{OnLive, OnRefused};
 use crate::runtime::clock::{self, Clock, Moment};
 use crate::runtime::shutdown::Shutdown;
-use crate::schema::artifact::Artifact;
+use crate::schema::artifact::{Artifact, ArtifactStatus};
 use crate::schema::event::{Event, EventKind, Link};
 use crate::schema::ids::connection_id;
 use crate::transform::normalize::FrameContext;
 use crate::ws::session::{Action, CLOSE_MS, Heard, Input, Session, Signal, Timing};
 use crate::ws::socket::{self, Endpoint, Limits, Socket};
-use crate::ws::{Failure, HEARTBEAT_FRAME, Reason, connect_frame};
+use crate::ws::{Failure, HEARTBEAT_FRAME, Payload, Reason, connect_frame};
 
 /// What all accounts share.
 #[derive(Clone)]
@@ -39,6 +38,7 @@ pub(super) struct Shared {
     pub(super) buffer: Buffer,
     pub(super) counters: Arc<Counters>,
     pub(super) on_live: Option<OnLive>,
+    pub(super) on_refused: Option<OnRefused>,
 }
 
 type Connecting = Pin<Box<dyn Future<Output = Result<Socket, Failure>> + Send>>;
@@ -86,7 +86,7 @@ impl Account {
     pub(super) async fn run(mut self, shutdown: Shutdown) {
         let mut stop = pin!(shutdown.requested());
         let mut timer = pin!(sleep_until(Instant::now()));
-        let mut frames: Vec<Bytes> = Vec::new();
+        let mut frames: Vec<Payload> = Vec::new();
         let mut stopping = false;
 
         let artifact = self.artifact_input();
@@ -153,11 +153,11 @@ impl Account {
         }
     }
 
-    fn take_frames(&mut self, frames: &mut Vec<Bytes>) {
+    fn take_frames(&mut self, frames: &mut Vec<Payload>) {
         let now = self.clock.moment();
         let (count, mut bytes, mut control) = (frames.len() as u64, 0, 0);
         for (n, frame) in frames.drain(..).enumerate() {
-            bytes += frame.len() as u64;
+            bytes += frame.length;
             self.frame_no += 1;
             self.intake.heard = Heard::Data;
             let at = FrameContext {
@@ -168,7 +168,11 @@ impl Account {
                 raw: self.shared.raw,
                 depth_max: self.shared.depth_max,
             };
-            (self.shared.translate)(&frame, &at, &mut self.intake);
+            if frame.is_cut() {
+                self.intake.oversize(&at, &frame.bytes, frame.length);
+            } else {
+                (self.shared.translate)(&frame.bytes, &at, &mut self.intake);
+            }
             let heard = self.intake.heard;
             control += u64::from(heard != Heard::Data);
             // A live session needs to hear of a chunk's data only once.
@@ -193,7 +197,7 @@ impl Account {
         let mut next = Some(input);
         while let Some(input) = next.take() {
             if let Input::Lost(failure) = input {
-                self.lose(failure, now);
+                self.lose(failure);
             }
             for action in self.session.on(input, now) {
                 if let Err(failure) = self.perform(action, now) {
@@ -203,20 +207,9 @@ impl Account {
         }
     }
 
-    fn lose(&mut self, failure: Failure, now: Moment) {
+    fn lose(&mut self, failure: Failure) {
         self.socket = None;
         self.connecting = None;
-        if let Some(size) = failure.oversize {
-            let at = FrameContext {
-                account_id: &self.name,
-                connection: &self.connection,
-                frame_no: self.frame_no + 1,
-                received_at: now.wall,
-                raw: self.shared.raw,
-                depth_max: self.shared.depth_max,
-            };
-            self.intake.oversize(&at, size);
-        }
         if failure.reason != Reason::Shutdown {
             self.report(failure);
         }
@@ -286,6 +279,9 @@ impl Account {
                 let generation = self.artifact.borrow().generation;
                 let status = status.name();
                 tracing::warn!(account, generation, status, "the account waits for a new artifact");
+                if let Some(on_refused) = self.shared.on_refused.as_ref().filter(|_| status == ArtifactStatus::Rejected.name()) {
+                    on_refused(account, generation);
+                }
                 let link = Link { auth_status: Some(status.into()), ..Link::default() };
                 (EventKind::AccountAuthChanged, format!("onlyfans:{account}:auth:{generation}:{status}"), link)
             }
@@ -314,7 +310,7 @@ async fn or_pending<T>(slot: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>
 }
 
 /// Reads, or while reading has to wait only writes; waits for ever where there is no socket.
-async fn drive(socket: Option<&mut Socket>, reading: bool, frames: &mut Vec<Bytes>) -> Result<(), Failure> {
+async fn drive(socket: Option<&mut Socket>, reading: bool, frames: &mut Vec<Payload>) -> Result<(), Failure> {
     match socket {
         Some(socket) if reading => socket.read_chunk(frames).await,
         Some(socket) => match socket.flush().await? {},

@@ -69,18 +69,19 @@ impl Intake {
         self.heard = heard;
     }
 
-    /// A message that was refused unread, because it is larger than the limits: its length is all there is to keep.
-    pub(super) fn oversize(&mut self, at: &FrameContext<'_>, size: usize) {
+    /// A frame over the limits: its beginning and its length are kept.
+    pub(super) fn oversize(&mut self, at: &FrameContext<'_>, beginning: &[u8], length: u64) {
         let attributes = [
             ("reason", "too_large"),
             ("stage", "normalize"),
             ("account", at.account_id),
             ("connection", at.connection),
+            ("frame_no", &at.frame_no.to_string()),
             ("received_at", &at.received_at.to_string()),
             ("normalizer", NORMALIZER),
-            ("length", &size.to_string()),
+            ("length", &length.to_string()),
         ];
-        self.rejected(Envelope::new(ids::ordering_key(at.account_id, None), &attributes, b""));
+        self.rejected(Envelope::new(ids::ordering_key(at.account_id, None), &attributes, beginning));
     }
 }
 

@@ -37,6 +37,8 @@ const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 /// Called with an account's id whenever it goes live.
 pub type OnLive = Arc<dyn Fn(&str) + Send + Sync>;
+/// Called with an account's id and the generation of its artifact whenever the platform refused that.
+pub type OnRefused = Arc<dyn Fn(&str, u64) + Send + Sync>;
 
 /// What ingest is composed of.
 pub struct Ingest<P, S> {
@@ -57,6 +59,8 @@ pub struct Ingest<P, S> {
     pub counters: Arc<Counters>,
     /// Told when an account goes live.
     pub on_live: Option<OnLive>,
+    /// Told when an account's artifact is refused, so that it can ask for a new one. It must not block.
+    pub on_refused: Option<OnRefused>,
 }
 
 /// What happened to an account's artifact.
@@ -96,7 +100,7 @@ where
     S: FnMut() -> Result<Vec<Change>, E> + Send + 'static,
     E: fmt::Display + Send + 'static,
 {
-    let Ingest { config, scan, scan_every, translate, events, quarantine, counters, on_live } = ingest;
+    let Ingest { config, scan, scan_every, translate, events, quarantine, counters, on_live, on_refused } = ingest;
     let buffer = Buffer::new(config.buffer_max_bytes, counters.clone());
     let shared = Shared {
         timing: (&config).into(),
@@ -107,6 +111,7 @@ where
         buffer: buffer.clone(),
         counters: counters.clone(),
         on_live,
+        on_refused,
     };
     let mut publisher = JoinSet::new();
     publisher.spawn(publisher::run(buffer.clone(), events, quarantine, config.publish_batch_max, counters.clone()));

@@ -17,12 +17,13 @@ use crate::runtime::shutdown::Shutdown;
 use crate::schema::envelope::Envelope;
 use crate::schema::ids;
 
+use super::backlog::Backlog;
 use super::counters::SnapshotCounters;
 use super::gather::{Decoded, Work};
 use super::lane::{Lane, LaneError, Target};
 
 /// Chunks that wait for a busy lane; what they hold is bounded by the subscription's in-flight window.
-const CHUNKS_MAX: usize = 4;
+const CHUNKS_MAX: usize = 64;
 /// Bytes of a poison payload that are kept whole; of a larger one the first 64 KiB are.
 const POISON_MAX: usize = 1 << 20;
 const POISON_CUT: usize = 64 << 10;
@@ -187,29 +188,32 @@ struct LaneTask<T> {
 
 impl<T: Target> LaneTask<T> {
     async fn run(mut self) {
+        let mut backlog = Backlog::default();
         let mut not_before = Instant::now();
-        while let Some(mut batch) = self.receiver.recv().await {
-            self.gather(&mut batch, not_before).await;
+        while self.gather(&mut backlog, not_before).await {
             not_before = Instant::now() + self.settings.linger;
+            let mut batch = backlog.take(T::CONVERSATIONS_MAX, self.settings.batch_max);
             self.settle_suspects(&mut batch).await;
-            // A chunk is as large as what the subscription had ready.
-            for part in batch.chunks(self.settings.batch_max) {
-                self.settle(part).await;
-                SnapshotCounters::add(&self.counters.batches, 1);
-            }
+            self.settle(&batch).await;
+            SnapshotCounters::add(&self.counters.batches, 1);
         }
     }
 
-    /// Adds what else has gathered, and waits for more until `not_before`.
-    async fn gather(&mut self, batch: &mut Vec<Work>, not_before: Instant) {
-        while batch.len() < self.settings.batch_max {
-            match self.receiver.try_recv() {
-                Ok(more) => batch.extend(more),
-                Err(_) if Instant::now() >= not_before || self.shutdown.is_requested() => return,
-                Err(_) => match tokio::time::timeout_at(not_before, self.receiver.recv()).await {
-                    Ok(Some(more)) => batch.extend(more),
-                    Ok(None) | Err(_) => return,
-                },
+    /// Adds what has come in, and waits for more until `not_before`, or until there is any. False where nothing is left and nothing will come.
+    async fn gather(&mut self, backlog: &mut Backlog, not_before: Instant) -> bool {
+        loop {
+            while let Ok(more) = self.receiver.try_recv() {
+                more.into_iter().for_each(|work| backlog.push(work));
+            }
+            let is_late = Instant::now() >= not_before || self.shutdown.is_requested();
+            let more = match backlog.is_empty() {
+                true => self.receiver.recv().await,
+                false if is_late => return true,
+                false => tokio::time::timeout_at(not_before, self.receiver.recv()).await.unwrap_or_default(),
+            };
+            match more {
+                Some(more) => more.into_iter().for_each(|work| backlog.push(work)),
+                None => return !backlog.is_empty(),
             }
         }
     }

@@ -8,9 +8,8 @@ use crate::transform::materialize::{Keep, MaterializeError, SummaryBatch, Summar
 use crate::transform::resolve::{Claims, Resolved};
 
 use super::gather::{Decoded, Group, Item, Work};
-use super::lane::{Folded, LaneError, Loaded, Target};
+use super::lane::{Folded, LaneError, Loaded, Target, decode};
 use super::policies::Policies;
-use super::views::decode;
 
 /// The documents.
 pub(super) struct DocumentsTarget {
@@ -31,7 +30,7 @@ impl Target for DocumentsTarget {
     type Write = SummaryWrite;
 
     /// A write is a transaction, so the whole batch is one.
-    const SLICE_MAX: usize = usize::MAX;
+    const CONVERSATIONS_MAX: usize = usize::MAX;
 
     async fn resolve(&self, claims: &[Claims]) -> Result<Vec<Resolved>, LaneError> {
         Ok(self.documents.resolve(claims).await?)
@@ -53,7 +52,7 @@ impl Target for DocumentsTarget {
         group: &Group<'_>,
         loaded: Loaded,
         now: Millis,
-    ) -> Result<Folded<SummaryWrite>, MaterializeError> {
+    ) -> Result<Option<Folded<SummaryWrite>>, MaterializeError> {
         let policy = self.policies.of(group.account);
         let mut folding = SummaryBatch::new(group.account, group.conversation, loaded.state, loaded.rev, policy, now, self.keep);
         for &item in &group.items {
@@ -65,11 +64,7 @@ impl Target for DocumentsTarget {
             }
         }
         let tally = folding.tally;
-        Ok(folding.finish()?.map(|(write, state)| (write, state, tally)))
-    }
-
-    fn rev(write: &SummaryWrite) -> u64 {
-        write.rev
+        Ok(folding.finish()?.map(|(write, _)| Folded { fold: write.fold.as_slice().into(), rev: write.rev, write, tally }))
     }
 
     async fn write(&self, writes: Vec<SummaryWrite>) -> Result<Vec<WriteOutcome>, LaneError> {

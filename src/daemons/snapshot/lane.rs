@@ -6,8 +6,6 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use futures_util::future;
-
 use crate::documents::DocumentsError;
 use crate::runtime::clock::Now;
 use crate::schema::state::ConversationState;
@@ -49,16 +47,25 @@ pub(super) struct Loaded {
     pub rev: u64,
 }
 
-/// What a folded group has to be written, the state after it, and what it did; absent where nothing changed.
-pub(super) type Folded<W> = Option<(W, Box<ConversationState>, Tally)>;
+/// A group, folded.
+pub(super) struct Folded<W> {
+    /// What has to be written.
+    pub write: W,
+    /// The state after it, encoded as it is written.
+    pub fold: Box<[u8]>,
+    /// Its `rev`.
+    pub rev: u64,
+    /// What the group did.
+    pub tally: Tally,
+}
 
 /// Where a lane writes.
 pub(super) trait Target: Send + Sync {
     /// A guarded write of one conversation.
     type Write: Send + Sync;
 
-    /// Conversations folded and written at once: few enough that folding goes on while the store writes, as many as the store likes.
-    const SLICE_MAX: usize;
+    /// Conversations of one batch, about: few enough that one lane folds while the store writes for another, as many as the store likes.
+    const CONVERSATIONS_MAX: usize;
 
     /// Claims the batch's messages and deletes in the store's index.
     fn resolve(&self, claims: &[Claims]) -> impl Future<Output = Result<Vec<Resolved>, LaneError>> + Send;
@@ -66,7 +73,7 @@ pub(super) trait Target: Send + Sync {
     /// Loads states by account and conversation; `creates` says which of them will be created where absent.
     fn load(&self, wanted: &[(String, String)], creates: &[bool]) -> impl Future<Output = Result<Vec<Loaded>, LaneError>> + Send;
 
-    /// Folds a group into a state.
+    /// Folds a group into a state; nothing where that changes nothing.
     ///
     /// # Errors
     /// Where the result does not serialize.
@@ -77,10 +84,7 @@ pub(super) trait Target: Send + Sync {
         group: &Group<'_>,
         loaded: Loaded,
         now: Millis,
-    ) -> Result<Folded<Self::Write>, MaterializeError>;
-
-    /// The `rev` after a write.
-    fn rev(write: &Self::Write) -> u64;
+    ) -> Result<Option<Folded<Self::Write>>, MaterializeError>;
 
     /// Writes; an outcome for each.
     fn write(&self, writes: Vec<Self::Write>) -> impl Future<Output = Result<Vec<WriteOutcome>, LaneError>> + Send;
@@ -136,27 +140,54 @@ impl<T: Target> Lane<T> {
         Err(LaneError::Conflicts(pending.len()))
     }
 
-    /// Folds and writes each group once, slice by slice: while the store writes one slice, the next is folded. Returns the groups that another
-    /// writer was faster with.
+    /// Folds and writes each group once. Returns the groups that another writer was faster with.
     async fn round<'g, 'b>(
         &mut self,
         batch: &[Work],
         decoded: &Decoded<'_>,
         groups: &[&'g Group<'b>],
     ) -> Result<Vec<&'g Group<'b>>, LaneError> {
-        let (mut lost, mut folded) = (Vec::new(), None);
-        let mut slices = groups.chunks(T::SLICE_MAX);
-        loop {
-            let slice = slices.next();
-            if slice.is_none() && folded.is_none() {
-                return Ok(lost);
+        let loaded = self.load(groups).await?;
+        let now = (self.now)();
+        let (mut writes, mut after) = (Vec::with_capacity(groups.len()), Vec::with_capacity(groups.len()));
+        let mut gone = Vec::new();
+        for (&group, loaded) in groups.iter().zip(loaded) {
+            if loaded.state.is_none() && !group.creates {
+                gone.push(group);
+            } else if let Some(Folded { write, fold, rev, tally }) = self.target.fold(batch, decoded, group, loaded, now)? {
+                after.push(After { group, fold, rev, tally });
+                writes.push(write);
             }
-            let Self { target, states, now, .. } = self;
-            let (written, next) = future::join(write(target, folded.take()), fold(target, states, *now, batch, decoded, slice)).await;
-            let (written, outcomes) = written?;
-            folded = next?;
-            lost.extend(self.keep(written, &outcomes));
         }
+        if !gone.is_empty() {
+            self.target.forget(&gone).await?;
+        }
+        let outcomes = if writes.is_empty() { Vec::new() } else { self.target.write(writes).await? };
+        Ok(self.keep(after, &outcomes))
+    }
+
+    /// The states of these groups, from memory where they are there. What is to be refilled is always read: the memory knows a store that is gone.
+    async fn load(&mut self, groups: &[&Group<'_>]) -> Result<Vec<Loaded>, LaneError> {
+        let mut loaded: Vec<Loaded> = Vec::with_capacity(groups.len());
+        let (mut wanted, mut creates, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        for group in groups {
+            let remembered = self.states.take(group.account, group.conversation);
+            match remembered.filter(|_| !group.items.contains(&Item::Refill)) {
+                Some((fold, rev)) => loaded.push(Loaded { state: decode(group.account, group.conversation, &fold, "memory"), rev }),
+                None => {
+                    places.push(loaded.len());
+                    loaded.push(Loaded::default());
+                    wanted.push((group.account.to_owned(), group.conversation.to_owned()));
+                    creates.push(group.creates);
+                }
+            }
+        }
+        if !wanted.is_empty() {
+            for (place, found) in places.into_iter().zip(self.target.load(&wanted, &creates).await?) {
+                loaded[place] = found;
+            }
+        }
+        Ok(loaded)
     }
 
     /// Keeps what was written; returns what has to be folded again.
@@ -167,7 +198,7 @@ impl<T: Target> Lane<T> {
                 WriteOutcome::Written => {
                     self.counters.count(after.tally);
                     SnapshotCounters::add(&self.counters.writes, 1);
-                    self.states.keep(after.state, after.rev);
+                    self.states.keep(after.group.account, after.group.conversation, after.fold, after.rev);
                 }
                 WriteOutcome::Conflict => conflicts.push(after.group),
             }
@@ -182,81 +213,18 @@ impl<T: Target> Lane<T> {
     }
 }
 
-/// A slice that is folded and not written yet.
-struct Slice<'g, 'b, W> {
-    writes: Vec<W>,
-    after: Vec<After<'g, 'b>>,
-    /// Groups of conversations that are not there, and that nothing creates.
-    gone: Vec<&'g Group<'b>>,
+/// Reads a stored state; one that cannot be read is loud and counts as absent, so that it is written anew.
+pub(super) fn decode(account: &str, conversation: &str, bytes: &[u8], store: &str) -> Option<Box<ConversationState>> {
+    ConversationState::decode(bytes)
+        .inspect_err(|error| tracing::error!(%error, account = ?account, conversation = ?conversation, store, "a stored state is unreadable and is rebuilt"))
+        .ok()
+        .map(Box::new)
 }
 
 /// A group, and what holds once its write has happened.
 struct After<'g, 'b> {
     group: &'g Group<'b>,
-    state: Box<ConversationState>,
+    fold: Box<[u8]>,
     rev: u64,
     tally: Tally,
-}
-
-async fn write<'g, 'b, T: Target>(
-    target: &T,
-    slice: Option<Slice<'g, 'b, T::Write>>,
-) -> Result<(Vec<After<'g, 'b>>, Vec<WriteOutcome>), LaneError> {
-    let Some(Slice { writes, after, gone }) = slice else { return Ok((Vec::new(), Vec::new())) };
-    if !gone.is_empty() {
-        target.forget(&gone).await?;
-    }
-    let outcomes = if writes.is_empty() { Vec::new() } else { target.write(writes).await? };
-    Ok((after, outcomes))
-}
-
-async fn fold<'g, 'b, T: Target>(
-    target: &T,
-    states: &mut States,
-    now: Now,
-    batch: &[Work],
-    decoded: &Decoded<'_>,
-    groups: Option<&[&'g Group<'b>]>,
-) -> Result<Option<Slice<'g, 'b, T::Write>>, LaneError> {
-    let Some(groups) = groups else { return Ok(None) };
-    // The slice before this one is on its way to a connection's task, which this thread would keep waiting.
-    tokio::task::yield_now().await;
-    let loaded = load(target, states, groups).await?;
-    let now = now();
-    let mut slice = Slice { writes: Vec::with_capacity(groups.len()), after: Vec::with_capacity(groups.len()), gone: Vec::new() };
-    for (&group, loaded) in groups.iter().zip(loaded) {
-        if loaded.state.is_none() && !group.creates {
-            slice.gone.push(group);
-            continue;
-        }
-        if let Some((write, state, tally)) = target.fold(batch, decoded, group, loaded, now)? {
-            slice.after.push(After { group, state, rev: T::rev(&write), tally });
-            slice.writes.push(write);
-        }
-    }
-    Ok(Some(slice))
-}
-
-/// The states of these groups, from memory where they are there. What is to be refilled is always read: the memory knows a store that is gone.
-async fn load<T: Target>(target: &T, states: &mut States, groups: &[&Group<'_>]) -> Result<Vec<Loaded>, LaneError> {
-    let mut loaded: Vec<Loaded> = Vec::with_capacity(groups.len());
-    let (mut wanted, mut creates, mut places) = (Vec::new(), Vec::new(), Vec::new());
-    for group in groups {
-        let remembered = states.take(group.account, group.conversation);
-        match remembered.filter(|_| !group.items.contains(&Item::Refill)) {
-            Some((state, rev)) => loaded.push(Loaded { state: Some(state), rev }),
-            None => {
-                places.push(loaded.len());
-                loaded.push(Loaded::default());
-                wanted.push((group.account.to_owned(), group.conversation.to_owned()));
-                creates.push(group.creates);
-            }
-        }
-    }
-    if !wanted.is_empty() {
-        for (place, found) in places.into_iter().zip(target.load(&wanted, &creates).await?) {
-            loaded[place] = found;
-        }
-    }
-    Ok(loaded)
 }

@@ -2,6 +2,7 @@
 //!
 //! Owns their composition, start and drain. Does not own the fold, or how a store writes. Invariant: it is the only writer of live chat data.
 
+mod backlog;
 mod consumer;
 mod counters;
 mod documents;
@@ -18,8 +19,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::bus::{Bus, BusError};
-use crate::config::{Config, HistoryScope};
+use crate::config::{Config, HistoryScope, RedisConfig};
 use crate::documents::Documents;
+use crate::runtime::backoff::Backoff;
 use crate::runtime::clock::{self, Now};
 use crate::runtime::shutdown::Shutdown;
 use crate::transform::materialize::Keep;
@@ -33,6 +35,10 @@ pub use consumer::ConsumerError;
 pub use counters::SnapshotCounters;
 pub use policies::Policies;
 
+/// Waits between two looks for a Redis that is down at the start.
+const REDIS_WAIT_MIN: Duration = Duration::from_millis(100);
+const REDIS_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// Why the service did not start, or gave up.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
@@ -42,7 +48,7 @@ pub enum SnapshotError {
     /// The bus.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// Redis, at the start.
+    /// Redis refuses us at the start. One that is down is waited for.
     #[error(transparent)]
     Views(#[from] ViewsError),
     /// A consumer gave up.
@@ -99,10 +105,10 @@ impl Snapshot {
     async fn run_views(&self, policies: Arc<Policies>, shutdown: Shutdown) -> Result<u64, SnapshotError> {
         let config = &self.config;
         let lanes_no = config.snapshot.lanes;
-        let watch_writer = Writer::connect(&config.redis).await?;
+        let Some(watch_writer) = wait_for_redis(&config.redis, &shutdown).await? else { return Ok(0) };
         let mut lanes = Vec::with_capacity(lanes_no);
         for _ in 0..lanes_no {
-            let writer = Writer::connect(&config.redis).await?;
+            let writer = Writer::open(&config.redis)?;
             let counters = Arc::clone(&self.views_counters);
             let target = views::ViewsTarget::new(writer, Some(self.documents.clone()), Arc::clone(&policies), Arc::clone(&counters));
             lanes.push(Lane::new(target, config.snapshot.states_max / lanes_no, counters, self.now));
@@ -166,6 +172,30 @@ impl Snapshot {
             },
             counters: Arc::clone(counters),
         })
+    }
+}
+
+/// A writer that Redis has answered; `None` where a stop was asked for before it did. A Redis that is down is waited for, as it is later; what
+/// waiting does not mend, such as a wrong password, is an error at once.
+async fn wait_for_redis(config: &RedisConfig, shutdown: &Shutdown) -> Result<Option<Writer>, ViewsError> {
+    let mut backoff = Backoff::new(REDIS_WAIT_MIN, REDIS_WAIT_MAX);
+    loop {
+        match Writer::connect(config).await {
+            Ok(writer) => {
+                if backoff.failures() > 0 {
+                    tracing::info!("Redis has answered; going on");
+                }
+                return Ok(Some(writer));
+            }
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, "waiting for Redis; until it answers, deliveries wait on the topic");
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::select! {
+            () = shutdown.requested() => return Ok(None),
+            () = tokio::time::sleep(backoff.next_wait()) => {}
+        }
     }
 }
 

@@ -2,11 +2,10 @@
 
 use std::num::NonZeroUsize;
 
-use crate::schema::state::ConversationState;
-
-/// The least recently used states leave first. What stands here is a copy: the store's `rev` decides whether it still holds.
+/// The least recently used states leave first. They are kept as the store has them, encoded: a quarter of the memory, and one place of it. What stands
+/// here is a copy: the store's `rev` decides whether it still holds.
 pub(super) struct States {
-    states: lru::LruCache<u128, (Box<ConversationState>, u64), foldhash::fast::RandomState>,
+    states: lru::LruCache<u128, (Box<[u8]>, u64), foldhash::fast::RandomState>,
 }
 
 impl States {
@@ -17,15 +16,14 @@ impl States {
         Self { states: lru::LruCache::with_hasher(max, foldhash::fast::RandomState::default()) }
     }
 
-    /// Takes a state out; whoever folds it puts it back when the store has it.
-    pub(super) fn take(&mut self, account: &str, conversation: &str) -> Option<(Box<ConversationState>, u64)> {
+    /// Takes a state and its `rev` out; whoever folds it puts it back when the store has it.
+    pub(super) fn take(&mut self, account: &str, conversation: &str) -> Option<(Box<[u8]>, u64)> {
         self.states.pop(&key(account, conversation))
     }
 
     /// Keeps a state as the store has it.
-    pub(super) fn keep(&mut self, state: Box<ConversationState>, rev: u64) {
-        let key = key(state.account.raw(), state.conversation.raw());
-        self.states.put(key, (state, rev));
+    pub(super) fn keep(&mut self, account: &str, conversation: &str, fold: Box<[u8]>, rev: u64) {
+        self.states.put(key(account, conversation), (fold, rev));
     }
 }
 

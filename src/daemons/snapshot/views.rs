@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::bus::Delivery;
 use crate::documents::Documents;
 use crate::runtime::clock;
-use crate::schema::state::{AccountState, ConversationState};
+use crate::schema::state::AccountState;
 use crate::schema::time::Millis;
 use crate::transform::fold;
 use crate::transform::materialize::{AccountBatch, ConversationBatch, ConversationWrite, MaterializeError, WriteOutcome};
@@ -15,7 +15,7 @@ use crate::views::Writer;
 
 use super::counters::SnapshotCounters;
 use super::gather::{Decoded, Group, Item, Work};
-use super::lane::{Folded, LaneError, Loaded, Target};
+use super::lane::{Folded, LaneError, Loaded, Target, decode};
 use super::policies::Policies;
 
 /// Redis, and the documents that refill it.
@@ -91,18 +91,10 @@ impl ViewsTarget {
     }
 }
 
-/// Reads a stored state; one that cannot be read is loud and counts as absent, so that it is written anew.
-pub(super) fn decode(account: &str, conversation: &str, bytes: &[u8], store: &str) -> Option<Box<ConversationState>> {
-    ConversationState::decode(bytes)
-        .inspect_err(|error| tracing::error!(%error, account = ?account, conversation = ?conversation, store, "a stored state is unreadable and is rebuilt"))
-        .ok()
-        .map(Box::new)
-}
-
 impl Target for ViewsTarget {
     type Write = ConversationWrite;
 
-    const SLICE_MAX: usize = 512;
+    const CONVERSATIONS_MAX: usize = 512;
 
     async fn resolve(&self, claims: &[Claims]) -> Result<Vec<Resolved>, LaneError> {
         let mut resolved = self.writer.resolve(claims).await?;
@@ -131,7 +123,7 @@ impl Target for ViewsTarget {
         group: &Group<'_>,
         loaded: Loaded,
         now: Millis,
-    ) -> Result<Folded<ConversationWrite>, MaterializeError> {
+    ) -> Result<Option<Folded<ConversationWrite>>, MaterializeError> {
         let policy = self.policies.of(group.account);
         let missing_in_redis = loaded.rev == 0 && loaded.state.is_some();
         let mut folding =
@@ -153,11 +145,7 @@ impl Target for ViewsTarget {
             }
         }
         let tally = folding.tally;
-        Ok(folding.finish()?.map(|(write, state)| (write, state, tally)))
-    }
-
-    fn rev(write: &ConversationWrite) -> u64 {
-        write.rev
+        Ok(folding.finish()?.map(|(write, _)| Folded { fold: write.fold.as_slice().into(), rev: write.rev, write, tally }))
     }
 
     async fn write(&self, writes: Vec<ConversationWrite>) -> Result<Vec<WriteOutcome>, LaneError> {

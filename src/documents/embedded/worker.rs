@@ -148,6 +148,7 @@ mod tests {
             expire_at: Millis(1),
             messages: Vec::new(),
             deletions: Vec::new(),
+            unkept: Vec::new(),
         };
         write::Row::of(write).expect("nothing to encode")
     }

@@ -12,7 +12,11 @@ use crate::transform::policy::CompiledPolicy;
 use crate::transform::priority::{self, Setting};
 use crate::transform::view::{self, Standing};
 
-use super::{ConversationWrite, MaterializeError, Tally};
+use super::{ConversationWrite, MaterializeError, Tally, json};
+
+/// What most snapshots and entries fit in.
+const SNAPSHOT_BYTES: usize = 1_536;
+const ENTRY_BYTES: usize = 768;
 
 /// One conversation while a batch of its events is folded for Redis.
 pub struct ConversationBatch<'p> {
@@ -156,7 +160,7 @@ impl<'p> ConversationBatch<'p> {
             conversation: self.state.conversation.raw().to_owned(),
             expected_rev: self.rev,
             rev,
-            snapshot: serde_json::to_vec(&snapshot)?,
+            snapshot: json(&snapshot, SNAPSHOT_BYTES)?,
             fold: self.state.encode()?,
             active_at: view::active_at(&self.state),
             awaiting_since: snapshot.awaiting_reply_since,
@@ -185,7 +189,7 @@ impl<'p> ConversationBatch<'p> {
 
     fn push(&mut self, entry: Option<PriorityEntry>) -> Result<(), MaterializeError> {
         if let Some(entry) = entry {
-            self.priority.push(serde_json::to_vec(&entry)?);
+            self.priority.push(json(&entry, ENTRY_BYTES)?);
         }
         Ok(())
     }

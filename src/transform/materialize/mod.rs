@@ -8,6 +8,7 @@ mod conversation;
 mod summary;
 
 use bytes::Bytes;
+use serde::Serialize;
 
 use crate::schema::document::MessageDocument;
 use crate::schema::state::StateError;
@@ -17,7 +18,7 @@ use super::fold::{Applied, Novelty};
 
 pub use account::AccountBatch;
 pub use conversation::ConversationBatch;
-pub use summary::{Keep, SummaryBatch};
+pub use summary::{Keep, SUMMARY_BYTES_MAX, SummaryBatch};
 
 /// One conversation's write to Redis: all of it happens or none, and only if `rev` is still `expected_rev`.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,6 +87,8 @@ pub struct SummaryWrite {
     pub messages: Vec<MessageDocument>,
     /// Messages that the source deleted: id, when, and when the store may forget that.
     pub deletions: Vec<MessageDeletion>,
+    /// Messages that were folded in and are not to be kept, nor known as deleted: a store that learns of deletes late looks for theirs, too.
+    pub unkept: Vec<String>,
 }
 
 /// A message that the source deleted. It is kept, marked, whether the message comes before or after.
@@ -95,6 +98,13 @@ pub struct MessageDeletion {
     pub message: String,
     /// When it was deleted.
     pub deleted_at: Millis,
+}
+
+/// The JSON of a view, in a buffer of which most need no second one.
+fn json(view: &impl Serialize, bytes: usize) -> Result<Vec<u8>, MaterializeError> {
+    let mut json = Vec::with_capacity(bytes);
+    serde_json::to_writer(&mut json, view)?;
+    Ok(json)
 }
 
 /// What became of a guarded write.

@@ -1,6 +1,6 @@
 //! One fan's batch, for the documents.
 
-use crate::schema::document::{MediaDocument, MessageDocument};
+use crate::schema::document::{FanSummary, MediaDocument, MessageDocument};
 use crate::schema::event::{Event, EventKind};
 use crate::schema::state::ConversationState;
 use crate::schema::text::Untrusted;
@@ -9,7 +9,10 @@ use crate::transform::fold::{self, Depth, Novelty, new_conversation};
 use crate::transform::policy::CompiledPolicy;
 use crate::transform::view::{self, Standing};
 
-use super::{MaterializeError, MessageDeletion, SummaryWrite, Tally};
+use super::{MaterializeError, MessageDeletion, SummaryWrite, Tally, json};
+
+/// What most summaries fit in.
+const SUMMARY_BYTES: usize = 4_096;
 
 /// One fan while a batch of events is folded for the documents.
 pub struct SummaryBatch<'p> {
@@ -98,7 +101,13 @@ impl<'p> SummaryBatch<'p> {
         let expire_at = self.now.plus(self.keep.summary_ttl_ms);
         let summary = view::summary(&self.state, &standing, rev, self.now, expire_at);
         let keep_messages = !self.keep.high_value_only || standing.high_value.is;
-        let (messages, deletions) = if keep_messages { (self.messages, self.deletions) } else { (Vec::new(), Vec::new()) };
+        let (messages, deletions, unkept) = if keep_messages {
+            (self.messages, self.deletions, Vec::new())
+        } else {
+            let is_deleted = |id: &str| self.deletions.iter().any(|deletion| deletion.message == id);
+            let ids = self.messages.iter().map(|message| message.message_id.raw()).filter(|id| !is_deleted(id));
+            (Vec::new(), Vec::new(), ids.map(str::to_owned).collect())
+        };
         let write = SummaryWrite {
             account: self.state.account.raw().to_owned(),
             // One-to-one chats: a fan's summary is found by the conversation.
@@ -106,13 +115,28 @@ impl<'p> SummaryBatch<'p> {
             conversation: self.state.conversation.raw().to_owned(),
             expected_rev: self.rev,
             rev,
-            summary: serde_json::to_vec(&summary)?,
+            summary: encode(summary)?,
             fold: self.state.encode()?,
             expire_at,
             messages,
             deletions,
+            unkept,
         };
         Ok(Some((write, self.state)))
+    }
+}
+
+/// Largest summary, bytes of its JSON.
+pub const SUMMARY_BYTES_MAX: usize = 256 << 10;
+
+/// The summary's JSON, without the oldest of its messages where it would be larger than [`SUMMARY_BYTES_MAX`] with them. The history has them.
+fn encode(mut summary: FanSummary) -> Result<Vec<u8>, MaterializeError> {
+    loop {
+        let json = json(&summary, SUMMARY_BYTES)?;
+        if json.len() <= SUMMARY_BYTES_MAX || summary.recent.is_empty() {
+            return Ok(json);
+        }
+        summary.recent.remove(0);
     }
 }
 
@@ -138,4 +162,44 @@ fn message_document(event: &Event<'_>, ttl_ms: i64) -> Option<MessageDocument> {
         event_id: event.id.raw().into(),
         expire_at: sent_at.plus(ttl_ms),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::document::SummaryMessage;
+    use crate::schema::event::Direction;
+    use crate::schema::policy::Policy;
+
+    fn encoded(texts: &[&str], notice: &str) -> FanSummary {
+        let policy = CompiledPolicy::new(Policy::default()).expect("the default compiles");
+        let mut state = new_conversation("a", "c");
+        state.profile.notice = Some(crate::schema::state::Register { stamp: crate::schema::state::Stamp::default(), value: notice.into() });
+        let standing = Standing::of(&state, &policy);
+        let mut summary = view::summary(&state, &standing, 1, Millis(1), Millis(2));
+        summary.recent = (0..)
+            .zip(texts)
+            .map(|(id, &text)| SummaryMessage {
+                id: id.to_string().into(),
+                direction: Direction::In,
+                at: Millis(id),
+                text: text.into(),
+                price: None,
+                tip: None,
+                media: 0,
+            })
+            .collect();
+        let json = encode(summary).expect("serializes");
+        assert!(json.len() <= SUMMARY_BYTES_MAX.max(notice.len() + 4_096));
+        serde_json::from_slice(&json).expect("whole")
+    }
+
+    #[test]
+    fn a_summary_drops_its_oldest_messages_beyond_its_bound() {
+        let (small, large) = ("x".repeat(1_000), "\u{1}".repeat(20_000));
+        let ids = |summary: FanSummary| summary.recent.iter().map(|message| message.id.raw().to_owned()).collect::<Vec<_>>();
+        assert_eq!(ids(encoded(&[&small, &small, &small], "")), ["0", "1", "2"]);
+        assert_eq!(ids(encoded(&[&large, &large, &large, &small], "")), ["1", "2", "3"]);
+        assert_eq!(ids(encoded(&[&small, &small], &"n".repeat(SUMMARY_BYTES_MAX))), [""; 0]);
+    }
 }

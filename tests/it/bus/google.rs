@@ -19,14 +19,14 @@ use convpipe::config::GoogleBusConfig;
 
 use super::{Engine, Fresh, Limits, Names};
 use crate::support::fake_pubsub::FakePubSub;
-use crate::support::pubsub::emulator;
+use crate::support::pubsub::PubSub;
 
 super::contract::contract!(open);
 
 /// A project of its own on the emulator.
 fn open(limits: Limits, names: Names) -> Pin<Box<dyn Future<Output = Option<Fresh>>>> {
     Box::pin(async move {
-        let emulator = tokio::task::spawn_blocking(emulator).await.unwrap()?;
+        let emulator = PubSub::open().await?;
         let project = project();
         for (topic, subscriptions) in names {
             emulator.make(&project, topic, subscriptions);

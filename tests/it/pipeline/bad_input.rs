@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::place::{LIMIT, Place};
+use crate::support::redis::RedisServer;
 
 /// Runs a command to its end; the lines of its error.
 fn refused(place: &Place, args: &[&str], code: i32) -> Vec<String> {
@@ -21,11 +22,11 @@ fn nobody() -> String {
 }
 
 #[test]
-fn snapshot_without_redis() {
-    let url = nobody();
-    let place = Place::new(&url, "convpipe");
-    let said = refused(&place, &["snapshot"], 69).join("\n");
-    assert!(said.contains(url.trim_start_matches("redis://")) && said.contains("hint: start Redis, or set redis.url"), "{said}");
+fn snapshot_with_a_redis_that_refuses_it() {
+    let redis = RedisServer::start_with(&["--requirepass", "another"]);
+    let place = Place::new(&redis.url(), "convpipe");
+    let said = refused(&place, &["snapshot"], 77).join("\n");
+    assert!(said.contains("refuses the user \"default\"") && said.contains("check the user, the password file and the ACL"), "{said}");
 }
 
 #[test]

@@ -281,3 +281,23 @@ async fn a_drain_that_cannot_end_says_what_is_left_and_exits_75() {
     ended(process, 0);
     assert_same(&expected, &place.read().await, true);
 }
+
+#[tokio::test]
+async fn a_redis_that_is_down_at_the_start_is_waited_for() {
+    let mut redis = RedisServer::start();
+    let place = place(&redis, "late");
+    place.publish(events(300)).await;
+    redis.stop();
+
+    let process = place.start(&["snapshot"]);
+    process.wait_stderr("waiting for Redis", LIMIT);
+    ended(process, 0);
+
+    let process = place.start(&["snapshot"]);
+    process.wait_stderr("waiting for Redis", LIMIT);
+    redis.restart();
+    process.wait_stderr("Redis has answered", LIMIT);
+    place.wait_backlog(&place.bus(), 0).await;
+    ended(process, 0);
+    assert!(place.read().await.conversations.len() > 10);
+}

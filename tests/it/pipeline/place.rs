@@ -84,7 +84,13 @@ impl Place {
 
     /// Starts with what another place's bus holds.
     pub(super) fn copy_bus_of(&self, other: &Self) {
-        copy(&other.config.bus.embedded.dir, &self.config.bus.embedded.dir);
+        let (from, to) = (&other.config.bus.embedded.dir, &self.config.bus.embedded.dir);
+        let end = Instant::now() + LIMIT;
+        // A publisher that was dropped a moment ago may still be putting its files away: then again, from the start.
+        while let Err(error) = copy(from, to) {
+            assert!(error.kind() == std::io::ErrorKind::NotFound && Instant::now() < end, "{error}");
+            std::fs::remove_dir_all(to).unwrap();
+        }
     }
 
     pub(super) fn bus(&self) -> Bus {
@@ -305,15 +311,16 @@ fn move_times(value: &mut Value, by_ms: i64) {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
         let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &to)?;
         } else {
-            std::fs::copy(entry.path(), &to).unwrap();
+            std::fs::copy(entry.path(), &to)?;
         }
     }
+    Ok(())
 }

@@ -1,5 +1,6 @@
-//! What several tests need: a private Redis, processes that end with the test, Pub/Sub as Google's emulator and as a fake.
+//! What several tests need: a private Redis, Google's emulators and a fake of Pub/Sub, processes that end with the test.
 
+pub(crate) mod emulator;
 pub(crate) mod fake_pubsub;
 pub(crate) mod process;
 pub(crate) mod pubsub;

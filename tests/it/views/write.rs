@@ -212,8 +212,10 @@ async fn every_key_has_its_bound() {
     let oldest = |until: u32| (0..until).map(|number| number.to_string()).collect::<Vec<_>>();
     assert_eq!(zset(keys.awaiting(ACCOUNT)), oldest(10));
     assert_eq!(zset(keys.due(ACCOUNT)), oldest(5));
-    assert_eq!(zset(keys.messages(ACCOUNT)).len(), 10);
-    assert_eq!(zset(keys.deleted(ACCOUNT)).len(), 10);
+    // Two halves each, of which the newer one takes the place of the older when it is full.
+    for key in keys.message_index(ACCOUNT) {
+        assert_eq!(server.run::<u64>(&["HLEN", &key]), 5, "{key}");
+    }
     // A stream is cut by whole nodes of at most 100 entries.
     for key in [keys.priority(ACCOUNT), keys.fan_events(ACCOUNT, "3")] {
         let length: u64 = server.run(&["XLEN", &key]);
@@ -230,6 +232,24 @@ async fn every_key_has_its_bound() {
         };
         assert!(expected.contains(&ttl_s), "{key}: {ttl_s}");
     }
+}
+
+#[tokio::test]
+async fn the_longest_inactive_accounts_are_listed_no_more() {
+    let server = RedisServer::start();
+    let config = RedisConfig { accounts_max: 3, ..config(&server) };
+    let (writer, reader) = (Writer::connect(&config).await.unwrap(), Reader::connect(&config).await.unwrap());
+    let listed = async || -> Vec<String> { reader.accounts().await.unwrap().into_iter().map(|(account, _)| account).collect() };
+    for (account, at) in [("a", 5), ("b", 3), ("c", 4), ("d", 2)] {
+        let mut write = write_of(account, "1", 0);
+        write.active_at = Millis(T0 + at);
+        writer.write_conversations(&[write]).await.unwrap();
+    }
+    assert_eq!(listed().await, ["a", "c", "b"]);
+    // What is known of it stays, and its next activity lists it again.
+    assert!(reader.conversation("d", "1").await.unwrap().is_some());
+    writer.touch_accounts(&[("d".into(), Millis(T0 + 9))]).await.unwrap();
+    assert_eq!(listed().await, ["d", "a", "c"]);
 }
 
 #[tokio::test]
@@ -327,17 +347,16 @@ async fn one_account_is_one_slot_and_a_cluster_takes_every_call() {
     assert_eq!(slot("123456789"), 12_739, "the specification's own example");
     let keys = Keys::new(&RedisConfig::default()).unwrap();
     for account in [ACCOUNT, "{x}", "a:b", ""] {
-        let names = [
+        let mut names = vec![
             keys.inbox(account),
             keys.awaiting(account),
             keys.due(account),
             keys.priority(account),
             keys.account(account),
-            keys.messages(account),
-            keys.deleted(account),
             keys.conversation(account, "{other}"),
             keys.fan_events(account, "x}y"),
         ];
+        names.extend(keys.message_index(account));
         let slots: BTreeSet<u16> = names.iter().map(|name| slot(name)).collect();
         assert_eq!(slots.len(), 1, "{names:?}");
     }

@@ -6,10 +6,10 @@ use serde_json::json;
 
 use super::super::{messages, numbers, take, within};
 use super::{bus, config, project};
-use crate::support::pubsub::{Emulator, emulator};
+use crate::support::pubsub::PubSub;
 
-async fn place() -> Option<(&'static Emulator, BusConfig)> {
-    let emulator = tokio::task::spawn_blocking(emulator).await.unwrap()?;
+async fn place() -> Option<(PubSub, BusConfig)> {
+    let emulator = PubSub::open().await?;
     let google = GoogleBusConfig { lease_s: 30, ..config(&project(), emulator.address()) };
     Some((emulator, BusConfig { backend: BusBackend::Google, google, ..BusConfig::default() }))
 }

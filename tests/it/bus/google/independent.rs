@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::super::{take, within};
 use super::{bus, config, project};
-use crate::support::pubsub::{Emulator, emulator};
+use crate::support::pubsub::PubSub;
 
-async fn place() -> Option<(&'static Emulator, String)> {
-    let emulator = tokio::task::spawn_blocking(emulator).await.unwrap()?;
+async fn place() -> Option<(PubSub, String)> {
+    let emulator = PubSub::open().await?;
     let project = project();
     emulator.make(&project, "events", &["first", "theirs"]);
     Some((emulator, project))

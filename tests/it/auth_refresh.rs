@@ -1,0 +1,10 @@
+//! auth-refresh as people run it: real processes, real providers, real files.
+
+mod cron;
+mod daemon;
+mod files;
+mod http;
+mod ingest;
+mod place;
+mod program;
+mod server;
