@@ -19,6 +19,7 @@ mod normalize;
 mod operators;
 mod oracle;
 mod pipeline;
+mod provision;
 mod replay;
 mod schema;
 mod views;

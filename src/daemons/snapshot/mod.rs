@@ -166,7 +166,7 @@ impl Snapshot {
                 name,
                 batch_max: self.config.snapshot.batch_max,
                 linger,
-                attempts_max: bus.embedded.attempts_max,
+                attempts_max: bus.attempts_max(),
                 horizon_ms: seconds(self.config.redis.conversation_ttl_s),
                 now: self.now,
                 drain_timeout: Duration::from_secs(self.config.snapshot.drain_timeout_s),
