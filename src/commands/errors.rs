@@ -4,7 +4,7 @@ use super::{CommandError, Exit};
 use crate::auth::{ArtifactError, LockError, Problem};
 use crate::bus::{BusError, StorageFault};
 use crate::daemons::auth_refresh::RefreshError;
-use crate::daemons::ingest::IngestError;
+use crate::daemons::ingest::{IngestError, RecordError};
 use crate::daemons::playback::RecordingError;
 use crate::daemons::snapshot::SnapshotError;
 use crate::documents::DocumentsError;
@@ -12,6 +12,7 @@ use crate::runtime::telemetry::TelemetryError;
 use crate::transform::materialize::MaterializeError;
 use crate::transform::policy::PolicyError;
 use crate::views::ViewsError;
+use crate::ws::TrustError;
 
 impl From<BusError> for CommandError {
     fn from(error: BusError) -> Self {
@@ -79,6 +80,18 @@ impl From<IngestError> for CommandError {
         match &error {
             IngestError::Undrained { .. } | IngestError::Broken(_) => Self::of(Exit::TryLater, &error),
         }
+    }
+}
+
+impl From<RecordError> for CommandError {
+    fn from(error: RecordError) -> Self {
+        Self::of(Exit::TryLater, &error)
+    }
+}
+
+impl From<TrustError> for CommandError {
+    fn from(error: TrustError) -> Self {
+        Self::of(Exit::Config, &error)
     }
 }
 

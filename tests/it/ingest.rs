@@ -12,6 +12,7 @@ use convpipe::schema::artifact::{Artifact, ArtifactStatus};
 use convpipe::schema::envelope::Envelope;
 use convpipe::schema::event::{Event, EventKind};
 use convpipe::transform::normalize::FrameContext;
+use convpipe::ws::Trust;
 use convpipe::ws::serve::{self, Player};
 use convpipe::ws::session::Heard;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -130,6 +131,8 @@ fn start(config: IngestConfig, artifacts: Vec<Artifact>) -> Running {
     let went_live = live.clone();
     let ingest = Ingest {
         config,
+        trust: Trust::new(None).unwrap(),
+        recorder: None,
         scan: move || {
             let artifacts = scanned.lock().unwrap().clone();
             let gone = known.iter().filter(|known| artifacts.iter().all(|artifact| artifact.account_id != **known));

@@ -8,7 +8,7 @@ use convpipe::runtime::shutdown::Shutdown;
 use convpipe::schema::artifact::Artifact;
 use convpipe::ws::serve::{self, Player, token_of};
 use convpipe::ws::socket::{self, Socket};
-use convpipe::ws::{Failure, Payload, Reason, Verdict};
+use convpipe::ws::{Failure, Payload, Reason, Trust, Verdict};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,8 +35,12 @@ async fn platform(shutdown: &Shutdown) -> (Player, String, JoinHandle<std::io::R
     (player, url, tokio::spawn(serve::serve(listener, source, shutdown.clone())))
 }
 
+fn trust() -> Trust {
+    Trust::new(None).unwrap()
+}
+
 async fn open(account: &str, url: &str) -> Socket {
-    let mut socket = socket::connect(&artifact(account, 1, url), (&IngestConfig::default()).into()).await.unwrap();
+    let mut socket = socket::connect(&artifact(account, 1, url), (&IngestConfig::default()).into(), &trust()).await.unwrap();
     socket.send(format!(r#"{{"act":"connect","token":"{}"}}"#, token_of(account))).unwrap();
     socket
 }
@@ -99,7 +103,7 @@ async fn strangers_are_refused() {
     let shutdown = Shutdown::new();
     let (_player, url, _served) = platform(&shutdown).await;
     for said in [r#"{"act":"connect","token":"replay-3"}"#, r#"{"act":"get_onlines","ids":[]}"#, "no JSON", r#"{"act":"connect"}"#] {
-        let mut socket = socket::connect(&artifact("1", 1, &url), (&IngestConfig::default()).into()).await.unwrap();
+        let mut socket = socket::connect(&artifact("1", 1, &url), (&IngestConfig::default()).into(), &trust()).await.unwrap();
         socket.send(said).unwrap();
         assert_eq!(read(&mut socket, 1).await.unwrap(), [r#"{"error":1}"#], "{said}");
         assert_eq!(read_end(&mut socket).await.reason, Reason::ServerClosed, "{said}");
@@ -209,7 +213,7 @@ async fn peers_that_misbehave_are_classified() {
         let url = format!("{scheme}://{}/?secret=canary", listener.local_addr().unwrap());
         let serving = tokio::spawn(peer(listener, behaviour));
         let config = IngestConfig { connect_timeout_ms: 100, ..IngestConfig::default() };
-        let failure = match timeout(LIMIT, socket::connect(&artifact("1", 1, &url), (&config).into())).await.unwrap() {
+        let failure = match timeout(LIMIT, socket::connect(&artifact("1", 1, &url), (&config).into(), &trust())).await.unwrap() {
             Err(failure) => failure,
             Ok(mut socket) => {
                 if matches!(behaviour, Peer::Raw(_)) {
@@ -246,7 +250,7 @@ async fn what_cannot_be_read_is_handed_out_and_the_stream_goes_on() {
         assert_eq!(timeout(LIMIT, ws.next()).await.unwrap().unwrap().unwrap(), Message::Close(None), "the close is answered");
     });
     let config = IngestConfig { message_max_bytes: 150_000, frame_max_bytes: 120_000, ..IngestConfig::default() };
-    let mut socket = socket::connect(&artifact("1", 1, &url), (&config).into()).await.unwrap();
+    let mut socket = socket::connect(&artifact("1", 1, &url), (&config).into(), &trust()).await.unwrap();
     let frames = read_payloads(&mut socket, 5).await.unwrap();
     let told: Vec<(usize, u64, u8)> = frames.iter().map(|frame| (frame.bytes.len(), frame.length, frame.bytes[0])).collect();
     let kept = 64 << 10;
@@ -261,6 +265,6 @@ async fn nobody_listens() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());
     drop(listener);
-    let failure = socket::connect(&artifact("1", 1, &url), (&IngestConfig::default()).into()).await.unwrap_err();
+    let failure = socket::connect(&artifact("1", 1, &url), (&IngestConfig::default()).into(), &trust()).await.unwrap_err();
     assert_eq!(failure, Failure::retry(Reason::Connect));
 }

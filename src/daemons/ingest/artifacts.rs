@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::auth::{ArtifactError, ArtifactStore, Fingerprint, usable};
+use crate::auth::{ArtifactError, ArtifactStore, Fingerprint, Unusable, usable};
+use crate::config::Shard;
 use crate::runtime::clock;
 
 use super::Change;
@@ -10,18 +11,19 @@ use super::Change;
 /// Looks at the auth directory, and says what is new since the last look.
 pub struct Artifacts {
     store: ArtifactStore,
+    shard: Option<Shard>,
     seen: Fingerprint,
 }
 
 impl Artifacts {
-    /// Everything there is new at the first look.
+    /// Everything there is new at the first look. Accounts of another shard are not looked at.
     #[must_use]
-    pub fn new(store: ArtifactStore) -> Self {
-        Self { store, seen: Fingerprint::default() }
+    pub fn new(store: ArtifactStore, shard: Option<Shard>) -> Self {
+        Self { store, shard, seen: Fingerprint::default() }
     }
 
-    /// What changed. An artifact that cannot be used is told in the log and, if it was used before, taken out of use only by its removal: the
-    /// session that runs on the old one goes on.
+    /// What changed. An artifact that wants a person to act is a change too: people have to know. One that has ended, or that cannot be read, is told in
+    /// the log alone, and the session that runs on the old one goes on.
     ///
     /// # Errors
     /// Where the directory cannot be read.
@@ -29,16 +31,17 @@ impl Artifacts {
         let now = self.store.fingerprint()?;
         let changes = self.seen.changes_to(&now);
         let mut found = Vec::new();
-        for account in changes.added.iter().chain(&changes.changed) {
+        let is_ours = |account: &&String| self.shard.is_none_or(|shard| shard.owns(account));
+        for account in changes.added.iter().chain(&changes.changed).filter(is_ours) {
             match self.store.load(account) {
                 Ok(artifact) => match usable(&artifact, clock::now()) {
-                    Ok(()) => found.push(Change::Present(Arc::new(artifact))),
-                    Err(why) => tracing::warn!(account = ?account, %why, "an artifact cannot be used; waiting for a new one"),
+                    Err(why @ Unusable::Expired(_)) => tracing::warn!(account, %why, "an artifact cannot be used; waiting for a new one"),
+                    Ok(()) | Err(_) => found.push(Change::Present(Arc::new(artifact))),
                 },
                 Err(error) => tracing::warn!(%error, "an artifact cannot be used"),
             }
         }
-        found.extend(changes.removed.into_iter().map(Change::Gone));
+        found.extend(changes.removed.into_iter().filter(|account| is_ours(&account)).map(Change::Gone));
         self.seen = now;
         Ok(found)
     }
