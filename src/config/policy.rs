@@ -83,6 +83,10 @@ mod tests {
         assert_eq!(resolved, named);
         let secrets: BTreeSet<&str> = named.iter().map(String::as_str).filter(|key| key.ends_with("_file")).collect();
         let public = "ingest.ca_file";
-        assert_eq!(secrets, SECRET_FILES.into_iter().chain([public]).collect(), "a key that ends in `_file` names a secret, but for this one");
+        assert_eq!(
+            secrets,
+            SECRET_FILES.into_iter().chain([public]).collect(),
+            "a key that ends in `_file` names a secret, but for this one"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! The client socket and the platform's server, over real sockets: each other, and peers that misbehave.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -267,4 +268,56 @@ async fn nobody_listens() {
     drop(listener);
     let failure = socket::connect(&artifact("1", 1, &url), (&IngestConfig::default()).into(), &trust()).await.unwrap_err();
     assert_eq!(failure, Failure::retry(Reason::Connect));
+}
+
+/// A TLS server of one connection, and the file of the authority to trust.
+async fn tls_server(names: &[&str]) -> (TcpListener, tokio_rustls::TlsAcceptor, String) {
+    let made = rcgen::generate_simple_self_signed(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    (listener, tokio_rustls::TlsAcceptor::from(Arc::new(config)), made.cert.pem())
+}
+
+#[tokio::test]
+async fn over_tls_frames_are_read_as_they_are_in_the_clear() {
+    let (listener, acceptor, certificate) = tls_server(&["localhost"]).await;
+    let url = format!("wss://localhost:{}/ws3/30?secret=canary", listener.local_addr().unwrap().port());
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ca.pem");
+    std::fs::write(&file, certificate).unwrap();
+
+    let serving = tokio::spawn(async move {
+        // Whoever does not know the authority goes away in the handshake.
+        let (tcp, _) = listener.accept().await.unwrap();
+        assert!(acceptor.accept(tcp).await.is_err());
+        let (tcp, _) = listener.accept().await.unwrap();
+        let tls = acceptor.accept(tcp).await.unwrap();
+        let mut ws = tokio_tungstenite::accept_async(tls).await.unwrap();
+        assert_eq!(ws.next().await.unwrap().unwrap(), Message::text("hello"));
+        for n in 0..1_000 {
+            ws.feed(Message::text(n.to_string())).await.unwrap();
+        }
+        ws.feed(Message::Ping("p".into())).await.unwrap();
+        ws.feed(Message::text("x".repeat(300_000))).await.unwrap();
+        ws.flush().await.unwrap();
+        assert_eq!(ws.next().await.unwrap().unwrap(), Message::Pong("p".into()));
+        ws.close(None).await.unwrap();
+        while ws.next().await.is_some() {}
+    });
+    let limits = (&IngestConfig::default()).into();
+    let failure = socket::connect(&artifact("1", 1, &url), limits, &trust()).await.unwrap_err();
+    assert_eq!(failure, Failure::retry(Reason::Tls));
+    let mut socket = socket::connect(&artifact("1", 1, &url), limits, &Trust::new(Some(&file)).unwrap()).await.unwrap();
+    socket.send("hello").unwrap();
+    let frames = read(&mut socket, 1_001).await.unwrap();
+    assert!(frames[..1_000].iter().enumerate().all(|(n, frame)| **frame == *n.to_string().as_bytes()), "in order");
+    assert_eq!(frames[1_000].len(), 300_000);
+    assert_eq!(read_end(&mut socket).await, Failure::retry(Reason::ServerClosed));
+    timeout(LIMIT, serving).await.unwrap().unwrap();
 }

@@ -249,7 +249,8 @@ impl Accounts {
         for (name, artifact) in &self.artifacts {
             if !self.running.contains_key(name) {
                 let (sender, receiver) = watch::channel(artifact.clone());
-                let task = self.tasks.spawn(Account::new(self.shared.clone(), receiver, fastrand::u64(0..=wait_max)).run(self.shutdown.clone()));
+                let task =
+                    self.tasks.spawn(Account::new(self.shared.clone(), receiver, fastrand::u64(0..=wait_max)).run(self.shutdown.clone()));
                 self.running.insert(name.clone(), Running { task, artifact: Some(sender) });
             }
         }

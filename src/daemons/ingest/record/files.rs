@@ -76,8 +76,7 @@ impl Files {
             self.segment = None;
         }
         let is_first = self.segment.is_none();
-        let segment =
-            self.segment.get_or_insert_with(|| Segment { t0: at, t_ms: 0, began: Instant::now(), file: None, size: 0 });
+        let segment = self.segment.get_or_insert_with(|| Segment { t0: at, t_ms: 0, began: Instant::now(), file: None, size: 0 });
         // A clock that was set back makes no line earlier than the one before.
         segment.t_ms = segment.t_ms.max(u64::try_from(at.since(segment.t0)).unwrap_or(0));
         let before = self.lines.len();

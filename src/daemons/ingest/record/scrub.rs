@@ -170,7 +170,13 @@ impl Walk<'_, '_> {
         let text = number.to_string();
         let is_amount = AMOUNTS.binary_search(&self.key).is_ok();
         // What is neither an amount nor an id says nothing that anybody needs.
-        let shown = if is_amount { Some(text) } else if is_whole { self.scrubber.id(&text) } else { None };
+        let shown = if is_amount {
+            Some(text)
+        } else if is_whole {
+            self.scrubber.id(&text)
+        } else {
+            None
+        };
         self.out.push_str(shown.as_deref().unwrap_or("0"));
     }
 

@@ -225,15 +225,7 @@ pub(super) const AMOUNTS: &[&str] = &[
 ];
 
 /// Keys whose texts may be one of [`WORDS`].
-pub(super) const KINDS: &[&str] = &[
-    "canPurchaseReason",
-    "code",
-    "id",
-    "responseType",
-    "subType",
-    "type",
-    "view",
-];
+pub(super) const KINDS: &[&str] = &["canPurchaseReason", "code", "id", "responseType", "subType", "type", "view"];
 
 /// Texts that say what a thing is.
 pub(super) const WORDS: &[&str] = &[
