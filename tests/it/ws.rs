@@ -191,7 +191,7 @@ async fn peers_that_misbehave_are_classified() {
     let retry = Failure::retry;
     let code = |code, failure| Failure { close_code: Some(code), ..failure };
     let refused = Failure::refused(Reason::AuthRefused);
-    let suspect = Failure { verdict: Verdict::Suspect, ..retry(Reason::ServerClosed) };
+    let slow = Failure { verdict: Verdict::Slow, ..retry(Reason::ServerClosed) };
     for (behaviour, scheme, expected) in [
         (Peer::Silent, "ws", retry(Reason::Handshake)),
         (Peer::Silent, "wss", retry(Reason::Tls)),
@@ -201,7 +201,7 @@ async fn peers_that_misbehave_are_classified() {
         (Peer::Status(403), "ws", code(403, refused)),
         (Peer::Status(502), "ws", code(502, retry(Reason::Handshake))),
         (Peer::Close(1001, ""), "ws", code(1001, retry(Reason::ServerClosed))),
-        (Peer::Close(1008, ""), "ws", code(1008, suspect)),
+        (Peer::Close(1008, ""), "ws", code(1008, slow)),
         (Peer::Close(4000, "Wrong user"), "ws", code(4000, refused)),
         (Peer::Reset, "ws", retry(Reason::Reset)),
         (Peer::Eof, "ws", retry(Reason::Reset)),
