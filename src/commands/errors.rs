@@ -5,7 +5,7 @@ use crate::auth::{ArtifactError, LockError, Problem};
 use crate::backends::ProvisionError;
 use crate::bus::{BusError, PublishError, ServiceFault, StorageFault};
 use crate::daemons::auth_refresh::RefreshError;
-use crate::daemons::ingest::IngestError;
+use crate::daemons::ingest::{IngestError, RecordError};
 use crate::daemons::playback::RecordingError;
 use crate::daemons::snapshot::SnapshotError;
 use crate::documents::DocumentsError;
@@ -13,6 +13,7 @@ use crate::runtime::telemetry::TelemetryError;
 use crate::transform::materialize::MaterializeError;
 use crate::transform::policy::PolicyError;
 use crate::views::ViewsError;
+use crate::ws::TrustError;
 
 impl From<BusError> for CommandError {
     fn from(error: BusError) -> Self {
@@ -111,6 +112,18 @@ impl From<IngestError> for CommandError {
         match &error {
             IngestError::Undrained { .. } | IngestError::Broken(_) => Self::of(Exit::TryLater, &error),
         }
+    }
+}
+
+impl From<RecordError> for CommandError {
+    fn from(error: RecordError) -> Self {
+        Self::of(Exit::TryLater, &error)
+    }
+}
+
+impl From<TrustError> for CommandError {
+    fn from(error: TrustError) -> Self {
+        Self::of(Exit::Config, &error)
     }
 }
 

@@ -7,11 +7,15 @@ use super::{CommandError, Context, Exit};
 use crate::auth::{ArtifactStore, usable};
 use crate::backends;
 use crate::bus::Bus;
-use crate::config::{Config, Override};
-use crate::daemons::ingest::{self, Artifacts, Counters, Ingest, OnLive, OnRefused, translate};
+use crate::config::{Config, Override, Shard};
+use crate::daemons::ingest::{self, Artifacts, Counters, Ingest, OnLive, OnRefused, Recorder, translate};
 use crate::runtime::clock;
 use crate::runtime::shutdown::Shutdown;
 use crate::schema::artifact::RequestReason;
+use crate::ws::Trust;
+
+/// Longest wait for the end of a recording.
+const RECORD_MAX: Duration = Duration::from_secs(5);
 
 /// Read the live sockets, normalize, publish
 #[derive(Debug, clap::Args)]
@@ -23,7 +27,10 @@ takes longer than --drain-timeout.
 
 Examples:
   convpipe ingest                          all accounts of auth.dir
-  convpipe ingest --auth-dir /run/tokens   those of another folder")]
+  convpipe ingest --auth-dir /run/tokens   those of another folder
+  convpipe ingest --shard 1/3              a third of them; two more processes
+                                           serve 2/3 and 3/3
+  convpipe ingest --record rec --scrub     and a recording that can be shared")]
 pub struct Args {
     /// Folder of the artifacts, instead of auth.dir.
     #[arg(long, value_name = "DIR")]
@@ -31,6 +38,15 @@ pub struct Args {
     /// Longest time for a stop, in seconds, instead of ingest.drain_timeout_s.
     #[arg(long, value_name = "SECONDS")]
     drain_timeout: Option<u64>,
+    /// Serve one part of the accounts, such as 1/3, instead of ingest.shard.
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// Record what comes over the sockets into this folder, instead of ingest.record.dir; replay takes it.
+    #[arg(long, value_name = "DIR")]
+    record: Option<String>,
+    /// Replace names, texts, ids and media in the recording, so that it can be shared.
+    #[arg(long)]
+    scrub: bool,
 }
 
 /// Runs `convpipe ingest`.
@@ -42,7 +58,19 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
     if let Some(value) = args.drain_timeout {
         own.push(Override { key: "ingest.drain_timeout_s", flag: "--drain-timeout", value: value.to_string() });
     }
+    if let Some(value) = &args.shard {
+        own.push(Override { key: "ingest.shard", flag: "--shard", value: value.to_string() });
+    }
+    if let Some(value) = &args.record {
+        own.push(Override { key: "ingest.record.dir", flag: "--record", value: value.clone() });
+    }
+    if args.scrub {
+        own.push(Override { key: "ingest.record.scrub", flag: "--scrub", value: "true".to_owned() });
+    }
     let config = context.config_with(own)?.config;
+    if args.scrub && config.ingest.record.dir.is_none() {
+        return Err(CommandError::new(Exit::Usage, "--scrub has nothing to scrub").hint("add --record DIR, or set ingest.record.dir"));
+    }
     context.start_logging(&config.log)?;
     if let Some(note) = context.abandoned_dev() {
         tracing::warn!("{note}");
@@ -57,19 +85,29 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
 
 /// Runs ingest on a bus until a stop is asked for. Part of `convpipe dev` too.
 pub(super) async fn serve(config: &Config, bus: &Bus, on_live: Option<OnLive>, shutdown: Shutdown) -> Result<(), CommandError> {
-    let mut artifacts = Artifacts::new(ArtifactStore::new(&config.auth.dir));
+    let mut artifacts = Artifacts::new(ArtifactStore::new(&config.auth.dir), config.ingest.shard);
+    let counters = Arc::new(Counters::default());
+    let (recorder, writer) = Recorder::start(&config.ingest.record, &counters)?.unzip();
     let service = Ingest {
         config: config.ingest.clone(),
+        trust: Trust::new(config.ingest.ca_file.as_deref())?,
+        recorder,
         scan: move || artifacts.look(),
         scan_every: Duration::from_millis(config.auth.watch_ms),
         translate,
         events: bus.publisher(&config.bus.topic)?,
         quarantine: bus.publisher(&config.bus.quarantine_topic)?,
-        counters: Arc::new(Counters::default()),
+        counters,
         on_live,
         on_refused: Some(ask_for_another(ArtifactStore::new(&config.auth.dir))),
     };
-    ingest::run(service, shutdown).await?;
+    let served = ingest::run(service, shutdown).await;
+    if let Some(writer) = writer
+        && !writer.finish(RECORD_MAX).await
+    {
+        tracing::error!("the end of the recording could not be written in time");
+    }
+    served?;
     Ok(())
 }
 

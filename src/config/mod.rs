@@ -20,6 +20,7 @@ mod origin;
 mod policy;
 mod render;
 mod sections;
+mod shard;
 mod validate;
 mod yaml;
 
@@ -31,3 +32,4 @@ pub use load::{Loaded, Override, Sources, load};
 pub use origin::Origin;
 pub use render::{default_file, render};
 pub use sections::*;
+pub use shard::{Shard, ShardError};

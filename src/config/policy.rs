@@ -33,6 +33,8 @@ impl Config {
         let maybe = [
             ("redis.password_file", self.redis.password_file.as_mut()),
             ("redis.reader_password_file", self.redis.reader_password_file.as_mut()),
+            ("ingest.ca_file", self.ingest.ca_file.as_mut()),
+            ("ingest.record.dir", self.ingest.record.dir.as_mut()),
         ];
         always.into_iter().chain(maybe.into_iter().filter_map(|(key, path)| Some((key, path?)))).collect()
     }
@@ -73,11 +75,18 @@ mod tests {
         let mut config = Config::default();
         config.redis.password_file = Some("a".into());
         config.redis.reader_password_file = Some("b".into());
+        config.ingest.ca_file = Some("c".into());
+        config.ingest.record.dir = Some("d".into());
         let resolved: BTreeSet<String> = config.paths_mut().into_iter().map(|(key, _)| key.to_owned()).collect();
         let is_path = |leaf: &&String| ["dir", "path", "file"].iter().any(|end| leaf.rsplit(['.', '_']).next() == Some(end));
         let named: BTreeSet<String> = crate::config::environment_names().values().filter(is_path).cloned().collect();
         assert_eq!(resolved, named);
         let secrets: BTreeSet<&str> = named.iter().map(String::as_str).filter(|key| key.ends_with("_file")).collect();
-        assert_eq!(secrets, BTreeSet::from(SECRET_FILES), "a key that ends in `_file` names a secret");
+        let public = "ingest.ca_file";
+        assert_eq!(
+            secrets,
+            SECRET_FILES.into_iter().chain([public]).collect(),
+            "a key that ends in `_file` names a secret, but for this one"
+        );
     }
 }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::auth::{ProviderConfig, RefreshConfig};
+use super::shard::Shard;
 use crate::schema::policy::{DuePolicy, HighValuePolicy, PriorityRule, Tier, default_rules, default_tiers};
 
 /// The whole config; every key is optional.
@@ -440,6 +441,20 @@ pub struct IngestConfig {
     pub backoff_max_ms: u64,
     /// How long a connection has to live before the wait starts over, milliseconds.
     pub backoff_reset_ms: u64,
+    /// Longest wait where the platform wants less of us (HTTP 429, close code 1008), milliseconds; the shortest is half of it.
+    pub backoff_slow_ms: u64,
+    /// Accounts that start together are spread over this many milliseconds for each of them.
+    pub start_spread_ms: u64,
+    /// Silence of a kind of event that is shorter is never too long, milliseconds.
+    pub silence_min_ms: u64,
+    /// Silence is too long at this many of the account's own mean distances between two events of the kind. 0: never.
+    pub silence_factor: u64,
+    /// PEM file of certificate authorities that are trusted besides the public ones, for a platform of your own.
+    pub ca_file: Option<PathBuf>,
+    /// The part of the accounts that this process serves, such as `1/3`; each account belongs to exactly one. All, where it is not set.
+    pub shard: Option<Shard>,
+    /// Recordings of what comes over the sockets.
+    pub record: RecordConfig,
     /// Largest message, bytes; of a larger one the beginning and the length are quarantined, and the stream goes on.
     pub message_max_bytes: usize,
     /// Largest frame, bytes.
@@ -466,12 +481,56 @@ impl Default for IngestConfig {
             backoff_min_ms: 1_000,
             backoff_max_ms: 60_000,
             backoff_reset_ms: 60_000,
+            backoff_slow_ms: 300_000,
+            start_spread_ms: 10,
+            silence_min_ms: 600_000,
+            silence_factor: 20,
+            ca_file: None,
+            shard: None,
+            record: RecordConfig::default(),
             message_max_bytes: 4 << 20,
             frame_max_bytes: 1 << 20,
             depth_max: 64,
             buffer_max_bytes: 8 << 20,
             publish_batch_max: 2_048,
             drain_timeout_s: 10,
+        }
+    }
+}
+
+/// Recordings of what comes over the sockets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RecordConfig {
+    /// Folder of the recordings, made with mode 0700. Nothing is recorded where it is not set.
+    pub dir: Option<PathBuf>,
+    /// Whether names, texts, ids and media are replaced, so that a recording can be shared.
+    pub scrub: bool,
+    /// Longest time until a frame is in its file, milliseconds.
+    pub flush_ms: u64,
+    /// A file that is larger than this is followed by a new one, bytes.
+    pub file_max_bytes: u64,
+    /// A file that is older than this is followed by a new one, seconds.
+    pub file_max_s: u64,
+    /// When all files are larger than this, the oldest are deleted, bytes.
+    pub size_max_bytes: u64,
+    /// Files whose last frame is older than this are deleted, seconds.
+    pub age_max_s: u64,
+    /// Memory for frames that wait to be written, bytes. When it is full, frames are not recorded, and counted.
+    pub queue_max_bytes: usize,
+}
+
+impl Default for RecordConfig {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            scrub: false,
+            flush_ms: 1_000,
+            file_max_bytes: 64 << 20,
+            file_max_s: 3_600,
+            size_max_bytes: 1 << 30,
+            age_max_s: 7 * 86_400,
+            queue_max_bytes: 16 << 20,
         }
     }
 }

@@ -51,8 +51,9 @@ pub(super) fn violations(config: &Config) -> Vec<Violation> {
 }
 
 /// Keys for which zero means something: at once, or never.
-const ZERO_IS_FINE: [&str; 7] = [
+const ZERO_IS_FINE: [&str; 8] = [
     "bus.google.publish_linger_ms",
+    "ingest.start_spread_ms",
     "documents.linger_ms",
     "documents.firestore.summary_interval_ms",
     "ingest.drain_timeout_s",
@@ -254,6 +255,10 @@ impl Found {
         self.at_least(("ingest.heartbeat_ms", ingest.heartbeat_ms), ("ingest.heartbeat_timeout_ms", ingest.heartbeat_timeout_ms));
         self.at_least(("ingest.message_max_bytes", ingest.message_max_bytes), ("ingest.frame_max_bytes", ingest.frame_max_bytes));
         self.at_least(("ingest.buffer_max_bytes", ingest.buffer_max_bytes), ("ingest.message_max_bytes", ingest.message_max_bytes));
+        self.at_least(("ingest.backoff_slow_ms", ingest.backoff_slow_ms), ("ingest.backoff_max_ms", ingest.backoff_max_ms));
+        let record = &ingest.record;
+        self.at_least(("ingest.record.size_max_bytes", record.size_max_bytes), ("ingest.record.file_max_bytes", record.file_max_bytes));
+        self.at_least(("ingest.record.age_max_s", record.age_max_s), ("ingest.record.file_max_s", record.file_max_s));
         // The JSON parser itself refuses what is deeper than 128.
         self.require(ingest.depth_max <= 128, "ingest.depth_max", "cannot be more than 128");
     }

@@ -4,14 +4,18 @@
 //! Does not own: what a frame means, nor where events go.
 
 mod assemble;
+mod close;
 pub mod serve;
 pub mod session;
+pub mod silence;
 pub mod socket;
+mod trust;
 mod upgrade;
 
 use std::fmt;
 
 pub use assemble::Payload;
+pub use trust::{Trust, TrustError};
 
 /// What the account's side of the socket sends first.
 pub(crate) fn connect_frame(token: &str) -> String {
@@ -43,6 +47,8 @@ pub enum Reason {
     NotConnected,
     /// Two heartbeats without an answer.
     Heartbeat,
+    /// The connection was up and said nothing of a kind that it used to.
+    Silent,
     /// The peer closed with a closing handshake.
     ServerClosed,
     /// The connection broke off.
@@ -74,6 +80,7 @@ impl Reason {
             Self::Handshake => "handshake",
             Self::NotConnected => "not_connected",
             Self::Heartbeat => "heartbeat",
+            Self::Silent => "silent",
             Self::ServerClosed => "server_closed",
             Self::Reset => "reset",
             Self::Protocol => "protocol",
@@ -98,6 +105,8 @@ impl fmt::Display for Reason {
 pub enum Verdict {
     /// Back off and try again, for ever.
     Retry,
+    /// The platform wants less of us: a long wait, then again, for ever.
+    Slow,
     /// Perhaps a refusal: a few more attempts, then it counts as one.
     Suspect,
     /// The session material is refused: trying again with the same can log its owner out.

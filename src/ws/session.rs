@@ -1,40 +1,25 @@
 //! The session of one account: when to connect, what to send, when to give up. Sans I/O: inputs and a time go in, actions come out.
 //!
-//! Owns: the states below and every timer. Does not own: sockets, frames' meaning, event ids. Invariants: no input in any state panics;
-//! from every state but `stopped` there is a way on (a timer runs, a socket or a connect is under way, or a new artifact is waited for);
-//! a refused artifact is not tried again.
+//! Owns: the states and every timer. Does not own: sockets, frames' meaning, event ids. Invariants: no input in any state panics; from every state but
+//! `stopped` there is a way on (a timer runs, a socket or a connect is under way, or a new artifact is waited for); a refused artifact is not
+//! tried again; an account that is live stays live while a new artifact is tried. Every transition stands in the table of `docs/connections.md`, which
+//! a test makes out of this code.
 //!
-//! | state | input | next state | actions |
-//! |---|---|---|---|
-//! | waiting | artifact, ready | connecting | `Connect` |
-//! | waiting | artifact, not ready | waiting | `AuthChanged` |
-//! | connecting | opened | authenticating | `SendConnect` |
-//! | connecting | failed | backoff, or refused | |
-//! | authenticating | `connected` as the first frame | live | `Opened`, `Gap` |
-//! | authenticating | any other frame first; no frame in time | backoff | `Close` |
-//! | authenticating, live | `error` frame | backoff; at the third in a row refused | `Close` |
-//! | live | heartbeat due | live | `SendHeartbeat` |
-//! | live | two heartbeats in a row unanswered | backoff | `Close`, `Closed` |
-//! | live | socket lost | backoff, or refused | `Closed` |
-//! | live | paused / resumed | live | heartbeats go out, their answers are not expected until resumed |
-//! | backoff | timer | connecting | `Connect` |
-//! | any but draining, stopped | artifact of another generation, ready | connecting | `Close`, `Closed`, `Connect` |
-//! | any but draining, stopped | artifact of another generation, not ready | waiting | `Close`, `Closed`, `AuthChanged` |
-//! | into refused | | refused: only a new artifact leads on | `AuthChanged` |
-//! | socket open | drain | draining | `Close`, `Closed` |
-//! | any other | drain | stopped | `Abort` of a connect under way |
-//! | draining | lost, or the time for closing is over | stopped | |
-//!
-//! A gap begins with the last frame that was heard (nothing at the very start) and ends when the account is live again.
+//! A gap begins with the last frame that was heard (nothing at the very start) and ends when the account is live again. A rotation has none: the new
+//! connection is live before the old one ends, and what both carry in between has the same event ids.
+
+mod words;
 
 use std::time::Duration;
 
-use super::{Failure, Reason, Verdict, blames_artifact};
-use crate::config::IngestConfig;
+use super::silence::Baseline;
+use super::{Failure, Reason, Verdict};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::clock::Moment;
 use crate::schema::artifact::ArtifactStatus;
 use crate::schema::time::Millis;
+
+pub use self::words::{Action, Heard, Input, Signal, Timing, Which};
 
 /// `error` frames in a row after which the session material counts as refused: their codes are unknown, so two retries are allowed.
 const ERRORS_MAX: u32 = 3;
@@ -42,135 +27,24 @@ const ERRORS_MAX: u32 = 3;
 const MISSED_MAX: u32 = 2;
 /// Longest time for the closing handshake of a drain, milliseconds.
 pub const CLOSE_MS: u64 = 1_000;
+/// How long the old connection is still read once the new one is live, milliseconds: what was on its way comes in.
+const OVERLAP_MS: u64 = 2_000;
 
-/// What happens to a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Input {
-    /// The account's artifact, as it is now.
-    Artifact {
-        /// Its generation; one that was seen already changes nothing.
-        generation: u64,
-        /// Whether it can be used.
-        status: ArtifactStatus,
-    },
-    /// The socket that [`Action::Connect`] asked for is open.
-    Opened,
-    /// That socket did not come about, or the open one is gone.
-    Lost(Failure),
-    /// A frame came. Data frames may be reported once for all that were read together, unless [`Session::is_live`] is still false.
-    Heard(Heard),
-    /// The reader stops, because what it read has no place to go.
-    Paused,
-    /// The reader goes on.
-    Resumed,
-    /// The time of [`Session::deadline`] has come.
-    Tick,
-    /// Stop for good.
-    Drain,
-}
-
-/// What sort of frame came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
-    /// The platform's `connected`.
-    Connected,
-    /// The answer to a heartbeat.
-    Online,
-    /// An `error` frame whose code says nothing that is known.
-    Error,
-    /// An `error` frame that blames the session material.
-    Refused,
-    /// Anything else.
-    Data,
-}
-
-impl Heard {
-    /// What an `error` frame with this value means.
-    #[must_use]
-    pub fn error(value: &str) -> Self {
-        if blames_artifact(value) { Self::Refused } else { Self::Error }
-    }
-}
-
-/// What a session wants done, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Open a socket with the newest artifact; answer with [`Input::Opened`] or [`Input::Lost`].
-    Connect,
-    /// Give up the connect that is under way.
-    Abort,
-    /// Send the `connect` frame.
-    SendConnect,
-    /// Send the heartbeat's question.
-    SendHeartbeat,
-    /// Close the socket, for this reason; while draining, answer with [`Input::Lost`] when it is closed.
-    Close(Reason),
-    /// Publish this.
-    Emit(Signal),
-}
-
-/// What the rest of the pipeline has to know of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
-    /// The account is live: `connection.opened`.
-    Opened,
-    /// It no longer is: `connection.closed`.
-    Closed {
-        /// Why.
-        reason: Reason,
-        /// The WebSocket close code, where there was one.
-        close_code: Option<u16>,
-    },
-    /// Frames may have been missed: `connection.gap`.
-    Gap {
-        /// The last time anything was heard; `None` where nothing ever was.
-        from: Option<Millis>,
-        /// When the account was live again.
-        to: Millis,
-        /// What began the gap.
-        reason: Reason,
-    },
-    /// The session material is in a state that people have to know of: `account.auth_changed`.
-    AuthChanged {
-        /// The state.
-        status: ArtifactStatus,
-    },
-}
-
-/// The session's timers, milliseconds. See [`IngestConfig`] for each.
-#[derive(Debug, Clone, Copy)]
-pub struct Timing {
-    connected_timeout: u64,
-    heartbeat: u64,
-    heartbeat_timeout: u64,
-    backoff_min: u64,
-    backoff_max: u64,
-    backoff_reset: u64,
-}
-
-impl From<&IngestConfig> for Timing {
-    fn from(config: &IngestConfig) -> Self {
-        Self {
-            connected_timeout: config.connected_timeout_ms,
-            // A heartbeat of zero would be a loop.
-            heartbeat: config.heartbeat_ms.max(1),
-            heartbeat_timeout: config.heartbeat_timeout_ms,
-            backoff_min: config.backoff_min_ms,
-            backoff_max: config.backoff_max_ms,
-            backoff_reset: config.backoff_reset_ms,
-        }
-    }
-}
-
-/// One account's session. See the module for its states.
+/// One account's session.
 #[derive(Debug)]
 pub struct Session {
     timing: Timing,
     state: State,
     artifact: Option<(u64, ArtifactStatus)>,
+    /// The platform refused this artifact; a connection on an older one may live on.
+    refused: bool,
+    rng: fastrand::Rng,
     backoff: Backoff,
     /// `error` frames since the last connection that lasted.
     errors: u32,
+    /// The wait before the very first connect.
+    first_wait: u64,
+    baseline: Baseline,
     /// When anything was last heard, over all connections.
     heard_at: Option<Millis>,
     /// What began the gap that the next live connection ends.
@@ -181,12 +55,28 @@ pub struct Session {
 enum State {
     Waiting,
     Connecting,
-    Authenticating { until: u64 },
+    Authenticating {
+        until: u64,
+    },
     Live(Live),
-    Backoff { until: u64 },
+    /// Live, and another connection is on its way in or the old one on its way out.
+    Rotating(Live, Turn),
+    Backoff {
+        until: u64,
+    },
     Refused,
-    Draining { until: u64 },
+    Draining {
+        until: u64,
+    },
     Stopped,
+}
+
+/// How far a rotation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Connecting,
+    Authenticating { until: u64 },
+    Overlap { until: u64 },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,6 +87,8 @@ struct Live {
     answer_by: Option<u64>,
     missed: u32,
     pause: Pause,
+    /// A rotation failed and is tried again then.
+    rotate_at: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,26 +99,51 @@ enum Pause {
     Suspect(u64),
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Socket {
+    Open,
+    Gone,
+}
+
 impl Session {
-    /// A session that waits for its first artifact.
+    /// A session that waits for its first artifact, and then `first_wait` milliseconds before it connects: accounts that start together spread.
     #[must_use]
-    pub fn new(timing: Timing, rng: fastrand::Rng) -> Self {
+    pub fn new(timing: Timing, mut rng: fastrand::Rng, first_wait: u64) -> Self {
         let ms = Duration::from_millis;
         Self {
             timing,
             state: State::Waiting,
             artifact: None,
-            backoff: Backoff::with_rng(ms(timing.backoff_min), ms(timing.backoff_max), rng),
+            refused: false,
+            backoff: Backoff::with_rng(ms(timing.backoff_min), ms(timing.backoff_max), rng.fork()),
+            rng,
             errors: 0,
+            first_wait,
+            baseline: Baseline::new(timing.silence_min, timing.silence_factor),
             heard_at: None,
             gap: Reason::Start,
         }
     }
 
-    /// Whether `connected` came and the socket is still there.
+    /// Whether the account is live: `connected` came and that socket is still there.
     #[must_use]
     pub const fn is_live(&self) -> bool {
-        matches!(self.state, State::Live(_))
+        matches!(self.state, State::Live(_) | State::Rotating(..))
+    }
+
+    /// Whether `connected` came on this socket.
+    #[must_use]
+    pub const fn is_greeted(&self, which: Which) -> bool {
+        match (which, self.state) {
+            (Which::Main, State::Live(_) | State::Rotating(..)) | (Which::Other, State::Rotating(_, Turn::Overlap { .. })) => true,
+            _ => false,
+        }
+    }
+
+    /// Which socket the connect under way brings.
+    #[must_use]
+    pub const fn arriving(&self) -> Which {
+        if self.is_live() { Which::Other } else { Which::Main }
     }
 
     /// Whether it is over; nothing happens any more.
@@ -240,7 +157,12 @@ impl Session {
     pub fn deadline(&self) -> Option<u64> {
         match self.state {
             State::Authenticating { until } | State::Backoff { until } | State::Draining { until } => Some(until),
-            State::Live(live) => Some(live.answer_due().map_or(live.heartbeat_at, |due| due.min(live.heartbeat_at))),
+            State::Live(live) => {
+                let silence = if live.is_paused() { None } else { self.baseline.due() };
+                [Some(live.due()), live.rotate_at, silence].into_iter().flatten().min()
+            }
+            State::Rotating(live, Turn::Connecting) => Some(live.due()),
+            State::Rotating(live, Turn::Authenticating { until } | Turn::Overlap { until }) => Some(live.due().min(until)),
             State::Waiting | State::Connecting | State::Refused | State::Stopped => None,
         }
     }
@@ -250,16 +172,22 @@ impl Session {
         let mut actions = Vec::new();
         match input {
             Input::Artifact { generation, status } => self.on_artifact(generation, status, now, &mut actions),
-            Input::Opened => {
-                if self.state == State::Connecting {
-                    self.state = State::Authenticating { until: now.mono_ms.saturating_add(self.timing.connected_timeout) };
-                    actions.push(Action::SendConnect);
+            Input::Opened => self.on_opened(now, &mut actions),
+            Input::ConnectFailed(failure) => match self.state {
+                State::Connecting => self.fail(failure, Socket::Gone, now, &mut actions),
+                State::Rotating(live, Turn::Connecting) => self.fail_turn(live, failure, Socket::Gone, now, &mut actions),
+                _ => {}
+            },
+            Input::Lost(which, failure) => self.on_lost(which, failure, now, &mut actions),
+            Input::Heard(Which::Main, heard) => self.on_heard(heard, now, &mut actions),
+            Input::Heard(Which::Other, heard) => self.on_heard_other(heard, now, &mut actions),
+            Input::Seen(kinds) => {
+                if self.is_live() {
+                    self.baseline.seen(kinds, now);
                 }
             }
-            Input::Lost(failure) => self.on_lost(failure, now, &mut actions),
-            Input::Heard(heard) => self.on_heard(heard, now, &mut actions),
             Input::Paused => {
-                if let State::Live(live) = &mut self.state {
+                if let State::Live(live) | State::Rotating(live, _) = &mut self.state {
                     live.pause = Pause::Since(now.mono_ms);
                 }
             }
@@ -275,42 +203,77 @@ impl Session {
         if over || self.artifact == Some((generation, status)) {
             return;
         }
-        let ready = status == ArtifactStatus::Ready;
         self.artifact = Some((generation, status));
-        self.errors = 0;
+        (self.refused, self.errors) = (false, 0);
         self.backoff.reset();
-        self.leave(Failure::retry(Reason::NewArtifact), now, actions);
-        if ready {
-            self.state = State::Connecting;
-            actions.push(Action::Connect);
-        } else {
-            self.state = State::Waiting;
-            actions.push(Action::Emit(Signal::AuthChanged { status }));
+        let next = match self.state {
+            State::Live(live) => Some(live),
+            State::Rotating(live, turn) => {
+                Self::end_turn(turn, actions);
+                Some(live)
+            }
+            _ => None,
+        };
+        // What is live goes on with the old artifact until the new one has proved itself.
+        match next {
+            Some(live) if status == ArtifactStatus::Ready => {
+                self.state = State::Rotating(Live { rotate_at: None, ..live }, Turn::Connecting);
+                actions.push(Action::Connect);
+            }
+            Some(live) => {
+                self.state = State::Live(Live { rotate_at: None, ..live });
+                actions.push(Action::Emit(Signal::AuthChanged { status }));
+            }
+            None if status == ArtifactStatus::Ready => {
+                self.let_go(Reason::NewArtifact, actions);
+                let wait = std::mem::take(&mut self.first_wait);
+                if wait > 0 {
+                    self.state = State::Backoff { until: now.mono_ms.saturating_add(wait) };
+                } else {
+                    self.state = State::Connecting;
+                    actions.push(Action::Connect);
+                }
+            }
+            None => {
+                self.let_go(Reason::NewArtifact, actions);
+                self.state = State::Waiting;
+                actions.push(Action::Emit(Signal::AuthChanged { status }));
+            }
         }
     }
 
-    fn on_lost(&mut self, failure: Failure, now: Moment, actions: &mut Vec<Action>) {
+    fn on_opened(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let until = now.mono_ms.saturating_add(self.timing.connected_timeout);
         match self.state {
-            State::Draining { .. } => self.state = State::Stopped,
-            State::Connecting | State::Authenticating { .. } | State::Live(_) => self.fail(failure, Socket::Gone, now, actions),
-            State::Waiting | State::Backoff { .. } | State::Refused | State::Stopped => {}
+            State::Connecting => self.state = State::Authenticating { until },
+            State::Rotating(live, Turn::Connecting) => self.state = State::Rotating(live, Turn::Authenticating { until }),
+            _ => return,
+        }
+        actions.push(Action::SendConnect);
+    }
+
+    fn on_lost(&mut self, which: Which, failure: Failure, now: Moment, actions: &mut Vec<Action>) {
+        match (which, self.state) {
+            (Which::Main, State::Draining { .. }) => self.state = State::Stopped,
+            (Which::Main, State::Authenticating { .. } | State::Live(_) | State::Rotating(..)) => {
+                self.fail(failure, Socket::Gone, now, actions);
+            }
+            (Which::Other, State::Rotating(live, Turn::Authenticating { .. })) => {
+                self.fail_turn(live, failure, Socket::Gone, now, actions);
+            }
+            (Which::Other, State::Rotating(live, Turn::Overlap { .. })) => self.state = State::Live(live),
+            _ => {}
         }
     }
 
     fn on_heard(&mut self, heard: Heard, now: Moment, actions: &mut Vec<Action>) {
-        let failure = match (self.state, heard) {
-            (State::Authenticating { .. } | State::Live(_), Heard::Error) => {
-                Failure { verdict: Verdict::Suspect, ..Failure::retry(Reason::ErrorFrame) }
-            }
-            (State::Authenticating { .. } | State::Live(_), Heard::Refused) => Failure::refused(Reason::AuthRefused),
-            (State::Authenticating { .. }, Heard::Connected) => {
-                self.go_live(now, actions);
-                return;
-            }
+        let failure = match (&mut self.state, heard) {
+            (State::Authenticating { .. }, Heard::Connected) => return self.go_live(now, actions),
+            (State::Authenticating { .. } | State::Live(_) | State::Rotating(..), Heard::Error | Heard::Refused) => heard.failure(),
             (State::Authenticating { .. }, Heard::Online | Heard::Data) => Failure::retry(Reason::NotConnected),
-            (State::Live(_), Heard::Connected | Heard::Online | Heard::Data) => {
+            (State::Live(live) | State::Rotating(live, _), Heard::Connected | Heard::Online | Heard::Data) => {
                 self.heard_at = Some(now.wall);
-                if let (State::Live(live), Heard::Online) = (&mut self.state, heard) {
+                if heard == Heard::Online {
                     live.answer_by = None;
                     live.missed = 0;
                 }
@@ -321,105 +284,236 @@ impl Session {
         self.fail(failure, Socket::Open, now, actions);
     }
 
+    fn on_heard_other(&mut self, heard: Heard, now: Moment, actions: &mut Vec<Action>) {
+        match (self.state, heard) {
+            (State::Rotating(live, Turn::Authenticating { .. }), Heard::Connected) => {
+                // Closed before opened, and at the same time, so that whoever keeps the newest of both keeps that the account is live.
+                actions.push(Action::Emit(Signal::Closed { reason: Reason::NewArtifact, close_code: None }));
+                actions.push(Action::Promote);
+                actions.push(Action::Emit(Signal::Opened));
+                let next = Live { pause: live.pause, ..self.begin_live(now) };
+                self.state = State::Rotating(next, Turn::Overlap { until: now.mono_ms.saturating_add(OVERLAP_MS) });
+            }
+            (State::Rotating(live, Turn::Authenticating { .. }), Heard::Online | Heard::Data) => {
+                self.fail_turn(live, Failure::retry(Reason::NotConnected), Socket::Open, now, actions);
+            }
+            (State::Rotating(live, Turn::Authenticating { .. }), Heard::Error | Heard::Refused) => {
+                self.fail_turn(live, heard.failure(), Socket::Open, now, actions);
+            }
+            // The old token's end is none of ours any more.
+            (State::Rotating(live, turn @ Turn::Overlap { .. }), Heard::Error | Heard::Refused) => {
+                Self::end_turn(turn, actions);
+                self.state = State::Live(live);
+            }
+            (State::Rotating(_, Turn::Overlap { .. }), _) => self.heard_at = Some(now.wall),
+            _ => {}
+        }
+    }
+
     fn go_live(&mut self, now: Moment, actions: &mut Vec<Action>) {
         // A clock that was set back makes the gap empty, not negative.
         let (from, to, reason) = (self.heard_at.map(|at| at.min(now.wall)), now.wall, self.gap);
+        self.state = State::Live(self.begin_live(now));
+        actions.push(Action::Emit(Signal::Opened));
+        actions.push(Action::Emit(Signal::Gap { from, to, reason }));
+    }
+
+    fn begin_live(&mut self, now: Moment) -> Live {
         self.heard_at = Some(now.wall);
-        self.state = State::Live(Live {
+        self.baseline.begin(now);
+        Live {
             since: now.mono_ms,
             heartbeat_at: now.mono_ms.saturating_add(self.timing.heartbeat),
             answer_by: None,
             missed: 0,
             pause: Pause::Never,
-        });
-        actions.push(Action::Emit(Signal::Opened));
-        actions.push(Action::Emit(Signal::Gap { from, to, reason }));
+            rotate_at: None,
+        }
     }
 
     /// Answers that came while nobody read lie unread in the socket; they get their full time again.
     fn on_resumed(&mut self, now: Moment) {
         let timing = self.timing;
-        if let State::Live(live) = &mut self.state
+        if let State::Live(live) | State::Rotating(live, _) = &mut self.state
             && let Pause::Since(since) = live.pause
         {
             let long = now.mono_ms.saturating_sub(since) >= timing.heartbeat_timeout;
             live.pause = if long { Pause::Suspect(now.mono_ms.saturating_add(timing.heartbeat)) } else { Pause::Never };
             live.answer_by = live.answer_by.map(|_| now.mono_ms.saturating_add(timing.heartbeat_timeout));
+            self.baseline.begin(now);
         }
     }
 
     fn on_tick(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        match &mut self.state {
-            State::Authenticating { until } if *until <= now.mono_ms => {
+        match self.state {
+            State::Authenticating { until } if until <= now.mono_ms => {
                 self.fail(Failure::retry(Reason::NotConnected), Socket::Open, now, actions);
             }
-            State::Backoff { until } if *until <= now.mono_ms => {
+            State::Backoff { until } if until <= now.mono_ms => {
                 self.state = State::Connecting;
                 actions.push(Action::Connect);
             }
-            State::Draining { until } if *until <= now.mono_ms => self.state = State::Stopped,
+            State::Draining { until } if until <= now.mono_ms => self.state = State::Stopped,
             State::Live(live) => {
-                if live.answer_due().is_some_and(|due| due <= now.mono_ms) {
-                    live.answer_by = None;
-                    live.missed += 1;
-                    if live.missed >= MISSED_MAX {
-                        self.fail(Failure::retry(Reason::Heartbeat), Socket::Open, now, actions);
-                        return;
+                if live.rotate_at.is_some_and(|at| at <= now.mono_ms) {
+                    self.state = State::Rotating(Live { rotate_at: None, ..live }, Turn::Connecting);
+                    actions.push(Action::Connect);
+                }
+                if self.beat(now, actions) {
+                    self.listen(now, actions);
+                }
+            }
+            State::Rotating(live, turn) => {
+                match turn {
+                    Turn::Authenticating { until } if until <= now.mono_ms => {
+                        self.fail_turn(live, Failure::retry(Reason::NotConnected), Socket::Open, now, actions);
                     }
+                    Turn::Overlap { until } if until <= now.mono_ms => {
+                        Self::end_turn(turn, actions);
+                        self.state = State::Live(live);
+                    }
+                    _ => {}
                 }
-                if live.heartbeat_at <= now.mono_ms {
-                    live.heartbeat_at = now.mono_ms.saturating_add(self.timing.heartbeat);
-                    live.answer_by.get_or_insert(now.mono_ms.saturating_add(self.timing.heartbeat_timeout));
-                    actions.push(Action::SendHeartbeat);
-                }
+                self.beat(now, actions);
             }
             _ => {}
         }
     }
 
-    fn on_drain(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        if matches!(self.state, State::Draining { .. } | State::Stopped) {
+    /// The heartbeat of what is live. Whether it still is.
+    fn beat(&mut self, now: Moment, actions: &mut Vec<Action>) -> bool {
+        let timing = self.timing;
+        let (State::Live(live) | State::Rotating(live, _)) = &mut self.state else { return false };
+        if live.answer_due().is_some_and(|due| due <= now.mono_ms) {
+            live.answer_by = None;
+            live.missed += 1;
+            if live.missed >= MISSED_MAX {
+                self.fail(Failure::retry(Reason::Heartbeat), Socket::Open, now, actions);
+                return false;
+            }
+        }
+        if live.heartbeat_at <= now.mono_ms {
+            live.heartbeat_at = now.mono_ms.saturating_add(timing.heartbeat);
+            live.answer_by.get_or_insert(now.mono_ms.saturating_add(timing.heartbeat_timeout));
+            actions.push(Action::SendHeartbeat);
+        }
+        true
+    }
+
+    /// Leaves a connection that has been silent for too long. What it may have missed began with the silence.
+    fn listen(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let State::Live(live) = self.state else { return };
+        if live.is_paused() {
             return;
         }
-        let open = matches!(self.state, State::Authenticating { .. } | State::Live(_));
-        self.leave(Failure::retry(Reason::Shutdown), now, actions);
+        if let Some((kind, from)) = self.baseline.silent(now) {
+            actions.push(Action::Emit(Signal::Silent { kind, from, to: now.wall }));
+            self.heard_at = Some(from);
+            self.fail(Failure::retry(Reason::Silent), Socket::Open, now, actions);
+        }
+    }
+
+    fn on_drain(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let open = match self.state {
+            State::Draining { .. } | State::Stopped => return,
+            State::Live(_) | State::Rotating(..) => {
+                if let State::Rotating(_, turn) = self.state {
+                    Self::end_turn(turn, actions);
+                }
+                actions.push(Action::Close(Which::Main, Reason::Shutdown));
+                self.end_live(Failure::retry(Reason::Shutdown), now, actions);
+                true
+            }
+            State::Authenticating { .. } => {
+                self.let_go(Reason::Shutdown, actions);
+                true
+            }
+            _ => {
+                self.let_go(Reason::Shutdown, actions);
+                false
+            }
+        };
         self.state = if open { State::Draining { until: now.mono_ms.saturating_add(CLOSE_MS) } } else { State::Stopped };
     }
 
-    /// Lets go of whatever socket there is.
-    fn leave(&mut self, failure: Failure, now: Moment, actions: &mut Vec<Action>) {
+    /// Lets go of a socket that is not live yet.
+    fn let_go(&self, reason: Reason, actions: &mut Vec<Action>) {
         match self.state {
             State::Connecting => actions.push(Action::Abort),
-            State::Authenticating { .. } => actions.push(Action::Close(failure.reason)),
-            State::Live(_) => {
-                actions.push(Action::Close(failure.reason));
-                self.end_live(failure, now, actions);
-            }
-            State::Waiting | State::Backoff { .. } | State::Refused | State::Draining { .. } | State::Stopped => {}
+            State::Authenticating { .. } => actions.push(Action::Close(Which::Main, reason)),
+            _ => {}
         }
     }
 
-    /// The way from a socket that failed to the next attempt, or to none.
+    /// Lets go of a rotation's other socket.
+    fn end_turn(turn: Turn, actions: &mut Vec<Action>) {
+        actions.push(match turn {
+            Turn::Connecting => Action::Abort,
+            Turn::Authenticating { .. } | Turn::Overlap { .. } => Action::Close(Which::Other, Reason::NewArtifact),
+        });
+    }
+
+    /// The way from a main socket that failed to the next attempt, or to none.
     fn fail(&mut self, failure: Failure, socket: Socket, now: Moment, actions: &mut Vec<Action>) {
         if socket == Socket::Open {
-            actions.push(Action::Close(failure.reason));
+            actions.push(Action::Close(Which::Main, failure.reason));
         }
         self.end_live(failure, now, actions);
+        // Where its successor is on its way already, that is the next attempt: what failed was on the old artifact.
+        match self.state {
+            State::Rotating(_, Turn::Connecting) => self.state = State::Connecting,
+            State::Rotating(_, Turn::Authenticating { until }) => {
+                actions.push(Action::Promote);
+                self.state = State::Authenticating { until };
+            }
+            State::Rotating(_, turn @ Turn::Overlap { .. }) => {
+                Self::end_turn(turn, actions);
+                self.next(failure, now, actions);
+            }
+            _ => self.next(failure, now, actions),
+        }
+    }
+
+    fn next(&mut self, failure: Failure, now: Moment, actions: &mut Vec<Action>) {
+        self.state = match self.artifact {
+            Some((_, status)) if status != ArtifactStatus::Ready => State::Waiting,
+            _ if self.refused => State::Refused,
+            _ => match self.judge(failure, actions) {
+                Some(wait) => State::Backoff { until: now.mono_ms.saturating_add(wait) },
+                None => State::Refused,
+            },
+        };
+    }
+
+    /// A rotation's new socket failed: the old one lives on, and so does the old artifact.
+    fn fail_turn(&mut self, live: Live, failure: Failure, socket: Socket, now: Moment, actions: &mut Vec<Action>) {
+        if socket == Socket::Open {
+            actions.push(Action::Close(Which::Other, failure.reason));
+        }
+        let wait = self.judge(failure, actions);
+        self.state = State::Live(Live { rotate_at: wait.map(|wait| now.mono_ms.saturating_add(wait)), ..live });
+    }
+
+    /// How long to wait before the artifact is tried again; never, where it is refused.
+    fn judge(&mut self, failure: Failure, actions: &mut Vec<Action>) -> Option<u64> {
         if failure.verdict == Verdict::Suspect {
             self.errors += 1;
         }
         if failure.verdict == Verdict::Refused || self.errors >= ERRORS_MAX {
-            self.state = State::Refused;
-            actions.push(Action::Emit(Signal::AuthChanged { status: ArtifactStatus::Rejected }));
-        } else {
-            let wait = u64::try_from(self.backoff.next_wait().as_millis()).unwrap_or(u64::MAX);
-            self.state = State::Backoff { until: now.mono_ms.saturating_add(wait) };
+            self.refused = true;
+            actions.push(Action::Emit(Signal::Refused));
+            return None;
         }
+        if failure.verdict == Verdict::Slow {
+            let slow = self.timing.backoff_slow;
+            return Some(self.rng.u64(slow / 2..=slow));
+        }
+        Some(u64::try_from(self.backoff.next_wait().as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Where the session was live: says that it no longer is, and begins the gap.
     fn end_live(&mut self, failure: Failure, now: Moment, actions: &mut Vec<Action>) {
-        let State::Live(live) = self.state else { return };
+        let (State::Live(live) | State::Rotating(live, _)) = self.state else { return };
         let starved = match live.pause {
             Pause::Never => false,
             Pause::Since(_) => true,
@@ -436,18 +530,23 @@ impl Session {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Socket {
-    Open,
-    Gone,
-}
-
 impl Live {
+    const fn is_paused(self) -> bool {
+        matches!(self.pause, Pause::Since(_))
+    }
+
+    /// When the next heartbeat is due, or the answer to the last one.
+    fn due(self) -> u64 {
+        self.answer_due().map_or(self.heartbeat_at, |due| due.min(self.heartbeat_at))
+    }
+
     /// When the answer is due; never while nobody reads.
-    fn answer_due(self) -> Option<u64> {
-        if matches!(self.pause, Pause::Since(_)) { None } else { self.answer_by }
+    const fn answer_due(self) -> Option<u64> {
+        if self.is_paused() { None } else { self.answer_by }
     }
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transitions;

@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -24,15 +24,15 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::error::Error;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, header};
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::{MaybeTlsStream, client_async};
 use url::{Host, Url};
 
 use super::assemble::{Assembler, Broken, Payload, Received};
+use super::trust::Trust;
 use super::upgrade::Upgrade;
-use super::{Failure, Reason, Verdict, blames_artifact};
+use super::{Failure, Reason, close};
 use crate::config::IngestConfig;
 use crate::schema::artifact::Artifact;
 
@@ -124,7 +124,7 @@ impl fmt::Debug for Socket {
 ///
 /// # Errors
 /// [`Failure`]: the step that failed, and what that means for the next attempt.
-pub async fn connect(artifact: &Artifact, limits: Limits) -> Result<Socket, Failure> {
+pub async fn connect(artifact: &Artifact, limits: Limits, tls: &Trust) -> Result<Socket, Failure> {
     let endpoint = Endpoint::of(artifact)?;
     let request = request(artifact)?;
 
@@ -135,7 +135,7 @@ pub async fn connect(artifact: &Artifact, limits: Limits) -> Result<Socket, Fail
             Host::Ipv4(ip) => ServerName::from(IpAddr::from(*ip)),
             Host::Ipv6(ip) => ServerName::from(IpAddr::from(*ip)),
         };
-        let connector = tokio_rustls::TlsConnector::from(tls_config()?);
+        let connector = tokio_rustls::TlsConnector::from(tls.0.clone());
         let tls = async { connector.connect(name, tcp).await.map_err(|_| Failure::retry(Reason::Tls)) };
         MaybeTlsStream::Rustls(capped(limits.step, Reason::Tls, tls).await?)
     } else {
@@ -167,17 +167,6 @@ async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, Failure> {
     }
     tcp.set_nodelay(true).map_err(|_| failed)?;
     Ok(tcp)
-}
-
-/// Our own config: it names its crypto provider, so it does not depend on what else is compiled in.
-fn tls_config() -> Result<Arc<rustls::ClientConfig>, Failure> {
-    static CONFIG: LazyLock<Option<Arc<rustls::ClientConfig>>> = LazyLock::new(|| {
-        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().ok()?;
-        Some(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
-    });
-    CONFIG.clone().ok_or(Failure::retry(Reason::Tls))
 }
 
 /// The handshake's request. Headers of the artifact cannot replace those that make it a WebSocket handshake to this host.
@@ -244,7 +233,7 @@ impl Socket {
                     // The answer is a courtesy: the connection ends whether it goes out or not.
                     let _ = self.queue(Frame::close(close.clone()));
                     let _ = self.poll_flush(context);
-                    self.end(closed(close.as_ref()));
+                    self.end(close::closed(close.as_ref()));
                 }
                 Ok(None) => match self.poll_fill(context) {
                     Poll::Pending => break,
@@ -329,28 +318,13 @@ impl Socket {
 /// What an error of the WebSocket library means. It does the handshake alone.
 fn handshake_failure(error: &Error) -> Failure {
     let Error::Http(response) = error else { return Failure::retry(Reason::Handshake) };
-    let status = response.status().as_u16();
-    let base = if matches!(status, 401 | 403) { Failure::refused(Reason::AuthRefused) } else { Failure::retry(Reason::Handshake) };
-    Failure { close_code: Some(status), ..base }
-}
-
-/// What a close frame means. The platform documents no codes: 3000 and 3003 are the registered "unauthorized" and "forbidden", 1008 is
-/// the general "policy violation" and only a suspicion.
-fn closed(close: Option<&CloseFrame>) -> Failure {
-    let Some(close) = close else { return Failure::retry(Reason::ServerClosed) };
-    let code = u16::from(close.code);
-    let base = match code {
-        _ if blames_artifact(close.reason.as_str()) => Failure::refused(Reason::AuthRefused),
-        3000 | 3003 => Failure::refused(Reason::AuthRefused),
-        1008 => Failure { verdict: Verdict::Suspect, ..Failure::retry(Reason::ServerClosed) },
-        _ => Failure::retry(Reason::ServerClosed),
-    };
-    Failure { close_code: Some(code), ..base }
+    close::refused_handshake(response.status().as_u16())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ws::Verdict;
     use tokio_tungstenite::tungstenite::http::Response;
 
     fn artifact(url: &str, headers: &str) -> Artifact {
@@ -401,6 +375,7 @@ mod tests {
         for (error, reason, verdict) in [
             (http(401), Reason::AuthRefused, Verdict::Refused),
             (http(403), Reason::AuthRefused, Verdict::Refused),
+            (http(429), Reason::Handshake, Verdict::Slow),
             (http(503), Reason::Handshake, Verdict::Retry),
             (http(302), Reason::Handshake, Verdict::Retry),
             (Error::ConnectionClosed, Reason::Handshake, Verdict::Retry),
@@ -409,24 +384,6 @@ mod tests {
             let failure = handshake_failure(&error);
             assert_eq!((failure.reason, failure.verdict), (reason, verdict), "{error:?}");
             assert!(!format!("{failure} {failure:?}").contains("canary"));
-        }
-    }
-
-    #[test]
-    fn close_codes_are_classified() {
-        for (code, text, verdict) in [
-            (1000, "", Verdict::Retry),
-            (1001, "", Verdict::Retry),
-            (1008, "", Verdict::Suspect),
-            (1012, "", Verdict::Retry),
-            (3000, "", Verdict::Refused),
-            (3003, "", Verdict::Refused),
-            (4999, "", Verdict::Retry),
-            (1000, "Wrong user", Verdict::Refused),
-            (4000, "Please refresh the page", Verdict::Refused),
-        ] {
-            let failure = closed(Some(&CloseFrame { code: code.into(), reason: text.into() }));
-            assert_eq!((failure.verdict, failure.close_code), (verdict, Some(code)), "{code} {text}");
         }
     }
 }

@@ -13,9 +13,11 @@ use convpipe::schema::artifact::{Artifact, ArtifactStatus};
 use convpipe::schema::envelope::Envelope;
 use convpipe::schema::event::{Event, EventKind};
 use convpipe::transform::normalize::FrameContext;
+use convpipe::ws::Trust;
 use convpipe::ws::serve::{self, Player};
 use convpipe::ws::session::Heard;
 use futures_util::{SinkExt as _, StreamExt as _};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -151,6 +153,8 @@ fn start(config: IngestConfig, artifacts: Vec<Artifact>) -> Running {
     let went_live = live.clone();
     let ingest = Ingest {
         config,
+        trust: Trust::new(None).unwrap(),
+        recorder: None,
         scan: move || {
             let artifacts = scanned.lock().unwrap().clone();
             let gone = known.iter().filter(|known| artifacts.iter().all(|artifact| artifact.account_id != **known));
@@ -300,10 +304,12 @@ async fn accounts_come_go_and_change_with_their_artifacts() {
     timeout(LIMIT, player.connected(1)).await.unwrap();
 
     running.artifacts.lock().unwrap()[0] = artifact("1", 2, &url);
-    running.events.wait_for("connection.gap new_artifact").await;
+    let said = running.events.wait_for("connection.closed new_artifact").await;
+    assert!(!said.contains(&"connection.gap new_artifact".to_owned()), "{said:?}");
 
     running.artifacts.lock().unwrap()[0].status = ArtifactStatus::NeedsOtp;
     running.events.wait_for("account.auth_changed needs_otp").await;
+    assert_eq!(running.counters.read().live, 1, "what is live lives on");
 
     *running.artifacts.lock().unwrap() = vec![artifact("2", 1, &url)];
     let twice = |said: &[String]| said.iter().filter(|said| *said == "connection.gap start").count() == 2;
@@ -313,6 +319,124 @@ async fn accounts_come_go_and_change_with_their_artifacts() {
     assert_eq!(*running.live.lock().unwrap(), ["1", "1", "2"]);
     let counts = running.stop().await.unwrap();
     assert_eq!((counts.connects, counts.failures, counts.live), (3, 0, 0));
+}
+
+#[tokio::test]
+async fn a_new_artifact_is_live_before_the_old_connection_is_closed() {
+    let (mut peers, url) = scripted().await;
+    let running = start(config(), vec![artifact("1", 1, &url)]);
+    let mut old = accept(&mut peers, &[CONNECTED, "1"]).await;
+    running.events.wait_for("message.received 1").await;
+    running.artifacts.lock().unwrap()[0] = artifact("1", 2, &url);
+    // The new one says nothing yet: the old one is what is read.
+    let mut new = accept(&mut peers, &[]).await;
+    old.send(Message::text("2")).await.unwrap();
+    running.events.wait_for("message.received 2").await;
+    new.send(Message::text(CONNECTED)).await.unwrap();
+    new.send(Message::text("3")).await.unwrap();
+    running.events.wait_for("message.received 3").await;
+    // Both are read: what comes twice has one id.
+    for n in ["3", "4"] {
+        old.send(Message::text(n)).await.unwrap();
+    }
+    let said = running.events.wait_for("message.received 4").await;
+    assert_eq!(
+        said,
+        [
+            "connection.opened",
+            "connection.gap start",
+            "message.received 1",
+            "message.received 2",
+            "connection.closed new_artifact",
+            "connection.opened",
+            "message.received 3",
+            "message.received 3",
+            "message.received 4",
+        ]
+    );
+    let events = running.events.messages.borrow().clone();
+    let [closed, opened, first, again] = [4, 5, 6, 7].map(|n| events[n].event().unwrap());
+    assert_eq!((first.id.raw(), closed.received_at), (again.id.raw(), opened.received_at));
+    assert!(opened.connection.raw() > closed.connection.raw(), "the register keeps that it is open");
+    assert_eq!((first.connection.raw(), again.connection.raw()), (opened.connection.raw(), closed.connection.raw()));
+    let counts = running.counters.read();
+    assert_eq!((counts.live, counts.gaps, counts.failures), (1, 1, 0));
+    // And then the old one is closed.
+    let closed = timeout(LIMIT, async { old.by_ref().any(|message| async move { matches!(message, Ok(Message::Close(_))) }).await });
+    assert!(closed.await.unwrap(), "a close frame comes");
+    running.stop().await.unwrap();
+}
+
+/// Most connects that fall into any window of this length.
+fn crowd(connects: &[std::time::Instant], window: Duration) -> usize {
+    let within = |from: &std::time::Instant| connects.iter().filter(|at| **at >= *from && at.duration_since(*from) < window).count();
+    connects.iter().map(within).max().unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_accounts_start_and_come_back_without_marching_in_step() {
+    const ACCOUNTS: usize = 1_000;
+    // Two descriptors for each connection, one on either side.
+    let most = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).unwrap();
+
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap());
+    let (connects, drop_all) = (Arc::new(Mutex::new(Vec::new())), watch::Sender::new(()));
+    let (seen, dropped) = (connects.clone(), drop_all.subscribe());
+    tokio::spawn(async move {
+        loop {
+            let (tcp, _) = listener.accept().await.unwrap();
+            seen.lock().unwrap().push(std::time::Instant::now());
+            // Nothing that was there before the accept counts.
+            let mut dropped = dropped.clone();
+            dropped.mark_unchanged();
+            tokio::spawn(async move {
+                let Ok(mut peer) = tokio_tungstenite::accept_async(tcp).await else { return };
+                let _ = peer.next().await;
+                let _ = peer.send(Message::text(CONNECTED)).await;
+                let _ = dropped.changed().await;
+            });
+        }
+    });
+    let ids: Vec<String> = (1..=ACCOUNTS).map(|n| n.to_string()).collect();
+    let config = IngestConfig { start_spread_ms: 1, backoff_min_ms: 500, backoff_max_ms: 4_000, ..IngestConfig::default() };
+    let running = start(config, ids.iter().map(|id| artifact(id, 1, &url)).collect());
+    running.counted("all are live", |counts| counts.live == ACCOUNTS as u64).await;
+    let started = std::mem::take(&mut *connects.lock().unwrap());
+    // A second's worth, drawn evenly: a tenth of it would have a hundred. In step it would have all.
+    assert!(crowd(&started, Duration::from_millis(100)) < ACCOUNTS / 3, "{}", crowd(&started, Duration::from_millis(100)));
+
+    drop_all.send_replace(());
+    running
+        .counted("all were lost and are live again", |counts| counts.gaps == 2 * ACCOUNTS as u64 && counts.live == ACCOUNTS as u64)
+        .await;
+    let back = connects.lock().unwrap().clone();
+    assert_eq!(back.len(), ACCOUNTS, "each connects once");
+    assert!(crowd(&back, Duration::from_millis(100)) < ACCOUNTS / 2, "{}", crowd(&back, Duration::from_millis(100)));
+    let counts = running.stop().await.unwrap();
+    assert_eq!((counts.connects, counts.live), (2 * ACCOUNTS as u64, 0));
+}
+
+#[tokio::test]
+async fn silence_where_messages_used_to_come_is_told_and_left() {
+    let (mut peers, url) = scripted().await;
+    let running = start(IngestConfig { silence_min_ms: 150, silence_factor: 1, ..config() }, vec![artifact("1", 1, &url)]);
+    let mut peer = accept(&mut peers, &[CONNECTED]).await;
+    for n in 1..=20 {
+        peer.send(Message::text(n.to_string())).await.unwrap();
+        // One read each: what comes together counts once.
+        running.events.wait_for(&format!("message.received {n}")).await;
+    }
+    let _peer = accept(&mut peers, &[CONNECTED]).await;
+    let said = running.events.wait_for("connection.gap silent").await;
+    let at = said.iter().position(|said| said == "connection.silent message.received").expect("it is told");
+    assert_eq!(said[at + 1..], ["connection.closed silent", "connection.opened", "connection.gap silent"]);
+    let events = running.events.messages.borrow().clone();
+    let last = events[at - 1].event().unwrap().received_at;
+    let (silent, gap) = (events[at].event().unwrap().link.unwrap(), events[at + 3].event().unwrap().link.unwrap());
+    assert_eq!((silent.from, gap.from), (Some(last), Some(last)));
+    assert_eq!(running.stop().await.unwrap().silences, 1);
 }
 
 #[tokio::test]

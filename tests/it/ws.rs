@@ -1,5 +1,6 @@
 //! The client socket and the platform's server, over real sockets: each other, and peers that misbehave.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use convpipe::runtime::shutdown::Shutdown;
 use convpipe::schema::artifact::Artifact;
 use convpipe::ws::serve::{self, Player, token_of};
 use convpipe::ws::socket::{self, Socket};
-use convpipe::ws::{Failure, Payload, Reason, Verdict};
+use convpipe::ws::{Failure, Payload, Reason, Trust, Verdict};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,8 +36,12 @@ async fn platform(shutdown: &Shutdown) -> (Player, String, JoinHandle<std::io::R
     (player, url, tokio::spawn(serve::serve(listener, source, shutdown.clone())))
 }
 
+fn trust() -> Trust {
+    Trust::new(None).unwrap()
+}
+
 async fn open(account: &str, url: &str) -> Socket {
-    let mut socket = socket::connect(&artifact(account, 1, url), (&IngestConfig::default()).into()).await.unwrap();
+    let mut socket = socket::connect(&artifact(account, 1, url), (&IngestConfig::default()).into(), &trust()).await.unwrap();
     socket.send(format!(r#"{{"act":"connect","token":"{}"}}"#, token_of(account))).unwrap();
     socket
 }
@@ -99,7 +104,7 @@ async fn strangers_are_refused() {
     let shutdown = Shutdown::new();
     let (_player, url, _served) = platform(&shutdown).await;
     for said in [r#"{"act":"connect","token":"replay-3"}"#, r#"{"act":"get_onlines","ids":[]}"#, "no JSON", r#"{"act":"connect"}"#] {
-        let mut socket = socket::connect(&artifact("1", 1, &url), (&IngestConfig::default()).into()).await.unwrap();
+        let mut socket = socket::connect(&artifact("1", 1, &url), (&IngestConfig::default()).into(), &trust()).await.unwrap();
         socket.send(said).unwrap();
         assert_eq!(read(&mut socket, 1).await.unwrap(), [r#"{"error":1}"#], "{said}");
         assert_eq!(read_end(&mut socket).await.reason, Reason::ServerClosed, "{said}");
@@ -186,7 +191,7 @@ async fn peers_that_misbehave_are_classified() {
     let retry = Failure::retry;
     let code = |code, failure| Failure { close_code: Some(code), ..failure };
     let refused = Failure::refused(Reason::AuthRefused);
-    let suspect = Failure { verdict: Verdict::Suspect, ..retry(Reason::ServerClosed) };
+    let slow = Failure { verdict: Verdict::Slow, ..retry(Reason::ServerClosed) };
     for (behaviour, scheme, expected) in [
         (Peer::Silent, "ws", retry(Reason::Handshake)),
         (Peer::Silent, "wss", retry(Reason::Tls)),
@@ -196,7 +201,7 @@ async fn peers_that_misbehave_are_classified() {
         (Peer::Status(403), "ws", code(403, refused)),
         (Peer::Status(502), "ws", code(502, retry(Reason::Handshake))),
         (Peer::Close(1001, ""), "ws", code(1001, retry(Reason::ServerClosed))),
-        (Peer::Close(1008, ""), "ws", code(1008, suspect)),
+        (Peer::Close(1008, ""), "ws", code(1008, slow)),
         (Peer::Close(4000, "Wrong user"), "ws", code(4000, refused)),
         (Peer::Reset, "ws", retry(Reason::Reset)),
         (Peer::Eof, "ws", retry(Reason::Reset)),
@@ -209,7 +214,7 @@ async fn peers_that_misbehave_are_classified() {
         let url = format!("{scheme}://{}/?secret=canary", listener.local_addr().unwrap());
         let serving = tokio::spawn(peer(listener, behaviour));
         let config = IngestConfig { connect_timeout_ms: 100, ..IngestConfig::default() };
-        let failure = match timeout(LIMIT, socket::connect(&artifact("1", 1, &url), (&config).into())).await.unwrap() {
+        let failure = match timeout(LIMIT, socket::connect(&artifact("1", 1, &url), (&config).into(), &trust())).await.unwrap() {
             Err(failure) => failure,
             Ok(mut socket) => {
                 if matches!(behaviour, Peer::Raw(_)) {
@@ -246,7 +251,7 @@ async fn what_cannot_be_read_is_handed_out_and_the_stream_goes_on() {
         assert_eq!(timeout(LIMIT, ws.next()).await.unwrap().unwrap().unwrap(), Message::Close(None), "the close is answered");
     });
     let config = IngestConfig { message_max_bytes: 150_000, frame_max_bytes: 120_000, ..IngestConfig::default() };
-    let mut socket = socket::connect(&artifact("1", 1, &url), (&config).into()).await.unwrap();
+    let mut socket = socket::connect(&artifact("1", 1, &url), (&config).into(), &trust()).await.unwrap();
     let frames = read_payloads(&mut socket, 5).await.unwrap();
     let told: Vec<(usize, u64, u8)> = frames.iter().map(|frame| (frame.bytes.len(), frame.length, frame.bytes[0])).collect();
     let kept = 64 << 10;
@@ -261,6 +266,58 @@ async fn nobody_listens() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());
     drop(listener);
-    let failure = socket::connect(&artifact("1", 1, &url), (&IngestConfig::default()).into()).await.unwrap_err();
+    let failure = socket::connect(&artifact("1", 1, &url), (&IngestConfig::default()).into(), &trust()).await.unwrap_err();
     assert_eq!(failure, Failure::retry(Reason::Connect));
+}
+
+/// A TLS server of one connection, and the file of the authority to trust.
+async fn tls_server(names: &[&str]) -> (TcpListener, tokio_rustls::TlsAcceptor, String) {
+    let made = rcgen::generate_simple_self_signed(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    (listener, tokio_rustls::TlsAcceptor::from(Arc::new(config)), made.cert.pem())
+}
+
+#[tokio::test]
+async fn over_tls_frames_are_read_as_they_are_in_the_clear() {
+    let (listener, acceptor, certificate) = tls_server(&["localhost"]).await;
+    let url = format!("wss://localhost:{}/ws3/30?secret=canary", listener.local_addr().unwrap().port());
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ca.pem");
+    std::fs::write(&file, certificate).unwrap();
+
+    let serving = tokio::spawn(async move {
+        // Whoever does not know the authority goes away in the handshake.
+        let (tcp, _) = listener.accept().await.unwrap();
+        assert!(acceptor.accept(tcp).await.is_err());
+        let (tcp, _) = listener.accept().await.unwrap();
+        let tls = acceptor.accept(tcp).await.unwrap();
+        let mut ws = tokio_tungstenite::accept_async(tls).await.unwrap();
+        assert_eq!(ws.next().await.unwrap().unwrap(), Message::text("hello"));
+        for n in 0..1_000 {
+            ws.feed(Message::text(n.to_string())).await.unwrap();
+        }
+        ws.feed(Message::Ping("p".into())).await.unwrap();
+        ws.feed(Message::text("x".repeat(300_000))).await.unwrap();
+        ws.flush().await.unwrap();
+        assert_eq!(ws.next().await.unwrap().unwrap(), Message::Pong("p".into()));
+        ws.close(None).await.unwrap();
+        while ws.next().await.is_some() {}
+    });
+    let limits = (&IngestConfig::default()).into();
+    let failure = socket::connect(&artifact("1", 1, &url), limits, &trust()).await.unwrap_err();
+    assert_eq!(failure, Failure::retry(Reason::Tls));
+    let mut socket = socket::connect(&artifact("1", 1, &url), limits, &Trust::new(Some(&file)).unwrap()).await.unwrap();
+    socket.send("hello").unwrap();
+    let frames = read(&mut socket, 1_001).await.unwrap();
+    assert!(frames[..1_000].iter().enumerate().all(|(n, frame)| **frame == *n.to_string().as_bytes()), "in order");
+    assert_eq!(frames[1_000].len(), 300_000);
+    assert_eq!(read_end(&mut socket).await, Failure::retry(Reason::ServerClosed));
+    timeout(LIMIT, serving).await.unwrap().unwrap();
 }

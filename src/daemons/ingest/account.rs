@@ -1,6 +1,6 @@
 //! One account's task: does what its [`Session`] says, and moves what its socket says to the buffer.
 //!
-//! Owns: the socket, the connect under way, the connection's id and frame numbers. Does not own any decision about the connection.
+//! Owns: the sockets, two of them while one replaces the other, the connect under way, connection ids and frame numbers. Does not own any decision about the connection.
 //! Invariants: while something waits for a place in the buffer nothing is read and no new socket is opened, but timers go on; frames are
 //! taken in chunks, with one look at the clock and one lock a chunk.
 
@@ -16,22 +16,26 @@ use tokio::time::{Instant, sleep_until};
 use super::buffer::Buffer;
 use super::counters::Counters;
 use super::intake::{Intake, Translate};
+use super::record::Recorder;
 use super::{OnLive, OnRefused};
 use crate::runtime::clock::{self, Clock, Moment};
 use crate::runtime::shutdown::Shutdown;
 use crate::schema::artifact::{Artifact, ArtifactStatus};
 use crate::schema::event::{Event, EventKind, Link};
 use crate::schema::ids::connection_id;
+use crate::schema::time::Millis;
 use crate::transform::normalize::FrameContext;
-use crate::ws::session::{Action, CLOSE_MS, Heard, Input, Session, Signal, Timing};
+use crate::ws::session::{Action, CLOSE_MS, Heard, Input, Session, Signal, Timing, Which};
 use crate::ws::socket::{self, Endpoint, Limits, Socket};
-use crate::ws::{Failure, HEARTBEAT_FRAME, Payload, Reason, connect_frame};
+use crate::ws::{Failure, HEARTBEAT_FRAME, Payload, Reason, Trust, connect_frame};
 
 /// What all accounts share.
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) timing: Timing,
     pub(super) limits: Limits,
+    pub(super) trust: Trust,
+    pub(super) recorder: Option<Recorder>,
     pub(super) raw: bool,
     pub(super) depth_max: usize,
     pub(super) translate: Translate,
@@ -44,15 +48,23 @@ pub(super) struct Shared {
 type Connecting = Pin<Box<dyn Future<Output = Result<Socket, Failure>> + Send>>;
 type Closing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// A connection, from the attempt to make it on.
+struct Connection {
+    id: String,
+    frame_no: u64,
+    /// What it is made with; another may lie in the folder by now.
+    artifact: Arc<Artifact>,
+    socket: Option<Socket>,
+}
+
 pub(super) struct Account {
     name: String,
     shared: Shared,
     artifact: watch::Receiver<Arc<Artifact>>,
     session: Session,
     clock: Clock,
-    connection: String,
-    frame_no: u64,
-    socket: Option<Socket>,
+    main: Connection,
+    other: Connection,
     connecting: Option<Connecting>,
     closing: Option<Closing>,
     intake: Intake,
@@ -61,20 +73,20 @@ pub(super) struct Account {
 }
 
 impl Account {
-    pub(super) fn new(shared: Shared, artifact: watch::Receiver<Arc<Artifact>>) -> Self {
-        let name = artifact.borrow().account_id.clone();
-        let session = Session::new(shared.timing, fastrand::Rng::new());
-        let connection = connection_id(clock::now(), fastrand::u16(..));
+    /// An account that waits `first_wait` milliseconds before it connects for the first time.
+    pub(super) fn new(shared: Shared, artifact: watch::Receiver<Arc<Artifact>>, first_wait: u64) -> Self {
+        let newest = artifact.borrow().clone();
+        let session = Session::new(shared.timing, fastrand::Rng::new(), first_wait);
         let (clock, intake) = (Clock::start(), Intake::new());
+        let connection = || Connection::new(clock::now(), newest.clone());
         Self {
-            name,
+            name: newest.account_id.clone(),
             shared,
             artifact,
             session,
             clock,
-            connection,
-            frame_no: 0,
-            socket: None,
+            main: connection(),
+            other: connection(),
             connecting: None,
             closing: None,
             intake,
@@ -86,7 +98,8 @@ impl Account {
     pub(super) async fn run(mut self, shutdown: Shutdown) {
         let mut stop = pin!(shutdown.requested());
         let mut timer = pin!(sleep_until(Instant::now()));
-        let mut frames: Vec<Payload> = Vec::new();
+        // One of each socket: a read that is cut short by the other may leave frames behind, which belong to its own.
+        let (mut frames, mut others): (Vec<Payload>, Vec<Payload>) = (Vec::new(), Vec::new());
         let mut stopping = false;
 
         let artifact = self.artifact_input();
@@ -113,22 +126,29 @@ impl Account {
                 () = &mut timer, if deadline.is_some() => Input::Tick,
                 opened = or_pending(&mut self.connecting), if reading => match opened {
                     Ok(socket) => {
-                        self.socket = Some(socket);
+                        self.of(self.session.arriving()).socket = Some(socket);
                         Input::Opened
                     }
-                    Err(failure) => Input::Lost(failure),
+                    Err(failure) => Input::ConnectFailed(failure),
                 },
                 () = or_pending(&mut self.closing) => {
                     // Only a draining session waits for this; another may have its next socket already.
-                    if stopping { Input::Lost(Failure::retry(Reason::Shutdown)) } else { continue }
+                    if stopping { Input::Lost(Which::Main, Failure::retry(Reason::Shutdown)) } else { continue }
                 }
                 () = self.shared.buffer.push(&mut self.intake.items), if self.blocked => continue,
-                read = drive(self.socket.as_mut(), reading, &mut frames) => match read {
+                read = drive(self.other.socket.as_mut(), reading, &mut others) => match read {
                     Ok(()) => {
-                        self.take_frames(&mut frames);
+                        self.take_frames(Which::Other, &mut others);
                         continue;
                     }
-                    Err(failure) => Input::Lost(failure),
+                    Err(failure) => Input::Lost(Which::Other, failure),
+                },
+                read = drive(self.main.socket.as_mut(), reading, &mut frames) => match read {
+                    Ok(()) => {
+                        self.take_frames(Which::Main, &mut frames);
+                        continue;
+                    }
+                    Err(failure) => Input::Lost(Which::Main, failure),
                 },
             };
             self.step(input);
@@ -153,17 +173,19 @@ impl Account {
         }
     }
 
-    fn take_frames(&mut self, frames: &mut Vec<Payload>) {
+    /// Takes what was read of one socket. A chunk in which the new socket is promoted is still its own to the end.
+    fn take_frames(&mut self, mut which: Which, frames: &mut Vec<Payload>) {
         let now = self.clock.moment();
         let (count, mut bytes, mut control) = (frames.len() as u64, 0, 0);
         for (n, frame) in frames.drain(..).enumerate() {
             bytes += frame.length;
-            self.frame_no += 1;
             self.intake.heard = Heard::Data;
+            let connection = if which == Which::Main { &mut self.main } else { &mut self.other };
+            connection.frame_no += 1;
             let at = FrameContext {
                 account_id: &self.name,
-                connection: &self.connection,
-                frame_no: self.frame_no,
+                connection: &connection.id,
+                frame_no: connection.frame_no,
                 received_at: now.wall,
                 raw: self.shared.raw,
                 depth_max: self.shared.depth_max,
@@ -174,11 +196,25 @@ impl Account {
                 (self.shared.translate)(&frame.bytes, &at, &mut self.intake);
             }
             let heard = self.intake.heard;
+            if let Some(recorder) = &self.shared.recorder
+                && heard != Heard::Connected
+            {
+                recorder.frame(&self.name, now.wall, &frame);
+            }
             control += u64::from(heard != Heard::Data);
             // A live session needs to hear of a chunk's data only once.
-            if n == 0 || heard != Heard::Data || !self.session.is_live() {
-                self.step_at(Input::Heard(heard), now);
+            let is_greeted = self.session.is_greeted(which);
+            if n == 0 || heard != Heard::Data || !is_greeted {
+                self.step_at(Input::Heard(which, heard), now);
+                // Its `connected` made it the main one.
+                if which == Which::Other && !is_greeted && self.session.is_greeted(Which::Other) {
+                    which = Which::Main;
+                }
             }
+        }
+        let kinds = std::mem::take(&mut self.intake.kinds);
+        if !kinds.is_empty() {
+            self.step_at(Input::Seen(kinds), now);
         }
         let counters = &self.shared.counters;
         Counters::add(&counters.frames, count);
@@ -196,65 +232,75 @@ impl Account {
     fn step_at(&mut self, input: Input, now: Moment) {
         let mut next = Some(input);
         while let Some(input) = next.take() {
-            if let Input::Lost(failure) = input {
-                self.lose(failure);
+            match input {
+                Input::Lost(which, failure) => {
+                    self.of(which).socket = None;
+                    // The old socket of a rotation is done with; that its peer closes it is no failure.
+                    if failure.reason != Reason::Shutdown && !(which == Which::Other && self.session.is_greeted(Which::Other)) {
+                        self.report(which, failure);
+                    }
+                }
+                Input::ConnectFailed(failure) => self.report(self.session.arriving(), failure),
+                _ => {}
             }
             for action in self.session.on(input, now) {
-                if let Err(failure) = self.perform(action, now) {
-                    next = Some(Input::Lost(failure));
+                if let Err((which, failure)) = self.perform(action, now) {
+                    next = Some(Input::Lost(which, failure));
                 }
             }
         }
     }
 
-    fn lose(&mut self, failure: Failure) {
-        self.socket = None;
-        self.connecting = None;
-        if failure.reason != Reason::Shutdown {
-            self.report(failure);
+    fn of(&mut self, which: Which) -> &mut Connection {
+        match which {
+            Which::Main => &mut self.main,
+            Which::Other => &mut self.other,
         }
     }
 
-    fn report(&self, failure: Failure) {
-        let endpoint = Endpoint::of(&self.artifact.borrow()).map_or_else(|_| "an unusable URL".to_owned(), |at| at.to_string());
+    fn report(&mut self, which: Which, failure: Failure) {
+        let endpoint = Endpoint::of(&self.of(which).artifact).map_or_else(|_| "an unusable URL".to_owned(), |at| at.to_string());
         tracing::warn!(account = self.name, endpoint, %failure, "connection failed");
         Counters::add(&self.shared.counters.failures, 1);
     }
 
-    fn perform(&mut self, action: Action, now: Moment) -> Result<(), Failure> {
+    fn perform(&mut self, action: Action, now: Moment) -> Result<(), (Which, Failure)> {
         match action {
             Action::Connect => {
-                self.connection = connection_id(now.wall, fastrand::u16(..));
-                self.frame_no = 0;
+                let artifact = self.artifact.borrow().clone();
+                let which = self.session.arriving();
+                *self.of(which) = Connection::new(now.wall, artifact.clone());
                 Counters::add(&self.shared.counters.connects, 1);
-                let (artifact, limits) = (self.artifact.borrow().clone(), self.shared.limits);
-                self.connecting = Some(Box::pin(async move { socket::connect(&artifact, limits).await }));
+                let (limits, trust) = (self.shared.limits, self.shared.trust.clone());
+                self.connecting = Some(Box::pin(async move { socket::connect(&artifact, limits, &trust).await }));
             }
             Action::Abort => self.connecting = None,
             Action::SendConnect => {
-                let frame = connect_frame(self.artifact.borrow().token.expose_secret());
-                return self.send(frame);
+                let which = self.session.arriving();
+                let frame = connect_frame(self.of(which).artifact.token.expose_secret());
+                return self.send(which, frame);
             }
-            Action::SendHeartbeat => return self.send(HEARTBEAT_FRAME.to_owned()),
-            Action::Close(reason) => {
+            Action::SendHeartbeat => return self.send(Which::Main, HEARTBEAT_FRAME.to_owned()),
+            Action::Close(which, reason) => {
                 if !matches!(reason, Reason::Shutdown | Reason::NewArtifact) {
-                    self.report(Failure::retry(reason));
+                    self.report(which, Failure::retry(reason));
                 }
-                if let Some(socket) = self.socket.take() {
+                if let Some(socket) = self.of(which).socket.take() {
                     self.closing = Some(Box::pin(socket.close(Duration::from_millis(CLOSE_MS))));
                 }
             }
+            Action::Promote => std::mem::swap(&mut self.main, &mut self.other),
             Action::Emit(signal) => self.emit(signal, now),
         }
         Ok(())
     }
 
-    fn send(&mut self, frame: String) -> Result<(), Failure> {
-        self.socket.as_mut().map_or(Ok(()), |socket| socket.send(frame))
+    fn send(&mut self, which: Which, frame: String) -> Result<(), (Which, Failure)> {
+        self.of(which).socket.as_mut().map_or(Ok(()), |socket| socket.send(frame)).map_err(|failure| (which, failure))
     }
 
     fn emit(&mut self, signal: Signal, now: Moment) {
-        let (account, connection, counters) = (&self.name, &self.connection, &self.shared.counters);
+        let (account, connection, counters) = (&self.name, &self.main.id, &self.shared.counters);
         let (kind, id, link) = match signal {
             Signal::Opened => {
                 counters.live.fetch_add(1, Ordering::Relaxed);
@@ -275,20 +321,37 @@ impl Account {
                 let link = Link { from, to: Some(to), reason: Some(reason.name().into()), ..Link::default() };
                 (EventKind::ConnectionGap, format!("onlyfans:{account}:gap:{connection}"), link)
             }
-            Signal::AuthChanged { status } => {
-                let generation = self.artifact.borrow().generation;
-                let status = status.name();
-                tracing::warn!(account, generation, status, "the account waits for a new artifact");
-                if let Some(on_refused) = self.shared.on_refused.as_ref().filter(|_| status == ArtifactStatus::Rejected.name()) {
-                    on_refused(account, generation);
+            Signal::Silent { kind, from, to } => {
+                Counters::add(&counters.silences, 1);
+                let kind = kind.name();
+                tracing::warn!(account, connection, kind, "nothing of a kind that used to come; connecting anew");
+                let link = Link { from: Some(from), to: Some(to), reason: Some(kind.into()), ..Link::default() };
+                (EventKind::ConnectionSilent, format!("onlyfans:{account}:silent:{connection}:{kind}"), link)
+            }
+            Signal::AuthChanged { status } => self.auth_changed(status),
+            Signal::Refused => {
+                if let Some(on_refused) = &self.shared.on_refused {
+                    on_refused(account, self.artifact.borrow().generation);
                 }
-                let link = Link { auth_status: Some(status.into()), ..Link::default() };
-                (EventKind::AccountAuthChanged, format!("onlyfans:{account}:auth:{generation}:{status}"), link)
+                self.auth_changed(ArtifactStatus::Rejected)
             }
         };
         let mut event = Event::of_account(kind, id, account, connection, now.wall);
         event.link = Some(link);
-        self.intake.event(&event);
+        self.intake.own_event(&event);
+    }
+
+    fn auth_changed(&self, status: ArtifactStatus) -> (EventKind, String, Link<'static>) {
+        let (account, generation, status) = (&self.name, self.artifact.borrow().generation, status.name());
+        tracing::warn!(account, generation, status, "the account waits for a new artifact");
+        let link = Link { auth_status: Some(status.into()), ..Link::default() };
+        (EventKind::AccountAuthChanged, format!("onlyfans:{account}:auth:{generation}:{status}"), link)
+    }
+}
+
+impl Connection {
+    fn new(began: Millis, artifact: Arc<Artifact>) -> Self {
+        Self { id: connection_id(began, fastrand::u16(..)), frame_no: 0, artifact, socket: None }
     }
 }
 

@@ -61,6 +61,12 @@ counters! {
     failures,
     /// Gaps that were published.
     gaps,
+    /// Connections that were left because nothing of a kind came any more.
+    silences,
+    /// Frames that were recorded.
+    recorded,
+    /// Frames that were not: the writer was behind or its disk full, or the frame was over the limits.
+    record_dropped,
     /// Bytes that wait for the bus now, those on their way included.
     buffer_bytes,
 }

@@ -10,6 +10,7 @@ use crate::schema::event::Event;
 use crate::schema::ids;
 use crate::transform::normalize::{FrameContext, QUARANTINE_CUT_BYTES};
 use crate::ws::session::Heard;
+use crate::ws::silence::Kinds;
 
 /// Turns one frame into what [`Intake`] takes. A plain function: ingest keeps no state between frames.
 pub type Translate = fn(&[u8], &FrameContext<'_>, &mut Intake);
@@ -19,17 +20,25 @@ pub type Translate = fn(&[u8], &FrameContext<'_>, &mut Intake);
 pub struct Intake {
     pub(super) items: VecDeque<Item>,
     pub(super) heard: Heard,
+    /// Kinds of what frames said since it was last taken.
+    pub(super) kinds: Kinds,
     pub(super) events: u64,
     pub(super) rejected: u64,
 }
 
 impl Intake {
     pub(super) const fn new() -> Self {
-        Self { items: VecDeque::new(), heard: Heard::Data, events: 0, rejected: 0 }
+        Self { items: VecDeque::new(), heard: Heard::Data, kinds: Kinds::NONE, events: 0, rejected: 0 }
     }
 
     /// The frame said this.
     pub fn event(&mut self, event: &Event<'_>) {
+        self.kinds.add(event.kind);
+        self.own_event(event);
+    }
+
+    /// No frame said this: it is about the connection.
+    pub(super) fn own_event(&mut self, event: &Event<'_>) {
         match Item::event(event) {
             Ok(item) if item.size() > MESSAGE_BYTES_MAX => self.too_large(event, &item),
             Ok(item) => {

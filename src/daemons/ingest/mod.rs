@@ -10,6 +10,7 @@ mod buffer;
 mod counters;
 mod intake;
 mod publisher;
+mod record;
 mod translate;
 
 use std::collections::HashMap;
@@ -27,10 +28,12 @@ use self::buffer::Buffer;
 pub use self::counters::{Counters, Counts};
 pub use self::intake::{Intake, Translate};
 pub use self::publisher::Publish;
+pub use self::record::{RecordError, Recorder};
 pub use self::translate::translate;
 use crate::config::IngestConfig;
 use crate::runtime::shutdown::Shutdown;
 use crate::schema::artifact::Artifact;
+use crate::ws::Trust;
 
 /// How often the counters are logged, if they changed.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
@@ -44,6 +47,10 @@ pub type OnRefused = Arc<dyn Fn(&str, u64) + Send + Sync>;
 pub struct Ingest<P, S> {
     /// Limits and timers.
     pub config: IngestConfig,
+    /// Whose certificates are trusted.
+    pub trust: Trust,
+    /// Takes down every frame, where that is wanted.
+    pub recorder: Option<Recorder>,
     /// What changed among the artifacts since it was last called; at first, all there are. It may block; it is called on a thread for that.
     /// An artifact that cannot be read is no change: its account goes on as it is, and so do all after an error.
     pub scan: S,
@@ -100,11 +107,13 @@ where
     S: FnMut() -> Result<Vec<Change>, E> + Send + 'static,
     E: fmt::Display + Send + 'static,
 {
-    let Ingest { config, scan, scan_every, translate, events, quarantine, counters, on_live, on_refused } = ingest;
+    let Ingest { config, trust, recorder, scan, scan_every, translate, events, quarantine, counters, on_live, on_refused } = ingest;
     let buffer = Buffer::new(config.buffer_max_bytes, counters.clone());
     let shared = Shared {
         timing: (&config).into(),
         limits: (&config).into(),
+        trust,
+        recorder,
         raw: config.raw,
         depth_max: config.depth_max,
         translate,
@@ -119,7 +128,7 @@ where
     let mut scanner = JoinSet::new();
     scanner.spawn(scan_on(scan, scan_every, found));
 
-    let mut accounts = Accounts::new(shared, shutdown.clone());
+    let mut accounts = Accounts::new(shared, shutdown.clone(), config.start_spread_ms);
     let mut reports = interval(REPORT_EVERY);
     reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut reported = Counts::default();
@@ -196,6 +205,7 @@ struct Accounts {
     artifacts: HashMap<String, Arc<Artifact>>,
     running: HashMap<String, Running>,
     tasks: JoinSet<()>,
+    spread_ms: u64,
 }
 
 struct Running {
@@ -205,8 +215,8 @@ struct Running {
 }
 
 impl Accounts {
-    fn new(shared: Shared, shutdown: Shutdown) -> Self {
-        Self { shared, shutdown, artifacts: HashMap::new(), running: HashMap::new(), tasks: JoinSet::new() }
+    fn new(shared: Shared, shutdown: Shutdown, spread_ms: u64) -> Self {
+        Self { shared, shutdown, artifacts: HashMap::new(), running: HashMap::new(), tasks: JoinSet::new(), spread_ms }
     }
 
     /// Tells what changed, stops what is gone, starts what does not run: new accounts, those whose artifact came back before their old
@@ -233,10 +243,14 @@ impl Accounts {
         if self.artifacts.len() != before {
             tracing::info!(accounts = self.artifacts.len(), "accounts");
         }
+        // A single account connects at once; a thousand take their time, so that neither side has to shake a thousand hands in one moment.
+        let starting = self.artifacts.keys().filter(|name| !self.running.contains_key(*name)).count() as u64;
+        let wait_max = self.spread_ms.saturating_mul(starting.saturating_sub(1));
         for (name, artifact) in &self.artifacts {
             if !self.running.contains_key(name) {
                 let (sender, receiver) = watch::channel(artifact.clone());
-                let task = self.tasks.spawn(Account::new(self.shared.clone(), receiver).run(self.shutdown.clone()));
+                let task =
+                    self.tasks.spawn(Account::new(self.shared.clone(), receiver, fastrand::u64(0..=wait_max)).run(self.shutdown.clone()));
                 self.running.insert(name.clone(), Running { task, artifact: Some(sender) });
             }
         }
