@@ -11,12 +11,12 @@ use crate::runtime::provision::{Action, Change};
 /// Make the topics, subscriptions, indexes and policies that the config needs
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-For bus.backend google: topics and subscriptions, with their retention, order and
-dead-letter backstop. For documents.backend firestore: TTL policies and indexes.
-The embedded engines make what they need by themselves.
+For bus.backend google: topics and subscriptions, with their retention, order
+and dead-letter backstop. For documents.backend firestore: TTL policies and
+indexes. The embedded engines make what they need by themselves.
 What is missing is made, what differs is changed, nothing is deleted; run again,
-it changes nothing. What cannot be changed, or what an emulator does not have, is
-told. New indexes are built by Firestore in the background.
+it changes nothing. What cannot be changed, or what an emulator does not have,
+is told. New indexes are built by Firestore in the background.
 
 Exit: 0; 1 with --dry-run where something would be made or changed; 77 where the
 credentials are missing or refused.
