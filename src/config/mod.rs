@@ -11,6 +11,7 @@
 //! of the service is. The bare name of a secret file is first looked for in `$CREDENTIALS_DIRECTORY`, where systemd puts what `LoadCredential=` names.
 
 mod auth;
+mod bus;
 mod environment;
 mod error;
 mod known;
@@ -25,6 +26,7 @@ mod validate;
 mod yaml;
 
 pub use auth::*;
+pub use bus::{BusBackend, BusConfig, EmbeddedBusConfig, GoogleBusConfig};
 pub use environment::Environment;
 pub use error::{ConfigError, Problem, ProblemKind};
 pub use known::{EnvironmentNames, environment_names};
