@@ -134,10 +134,10 @@ impl Session {
     /// Whether `connected` came on this socket.
     #[must_use]
     pub const fn is_greeted(&self, which: Which) -> bool {
-        match (which, self.state) {
-            (Which::Main, State::Live(_) | State::Rotating(..)) | (Which::Other, State::Rotating(_, Turn::Overlap { .. })) => true,
-            _ => false,
-        }
+        matches!(
+            (which, self.state),
+            (Which::Main, State::Live(_) | State::Rotating(..)) | (Which::Other, State::Rotating(_, Turn::Overlap { .. }))
+        )
     }
 
     /// Which socket the connect under way brings.

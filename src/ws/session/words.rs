@@ -26,13 +26,13 @@ pub enum Input {
         /// Whether it can be used.
         status: ArtifactStatus,
     },
-    /// The socket that [`Action::Connect`] asked for is open; it is the one that [`Session::arriving`] names.
+    /// The socket that [`Action::Connect`] asked for is open; it is the one that [`Session::arriving`](super::Session::arriving) names.
     Opened,
     /// That socket did not come about.
     ConnectFailed(Failure),
     /// An open socket is gone.
     Lost(Which, Failure),
-    /// A frame came. Data frames may be reported once for all that were read together, unless [`Session::is_greeted`] is still false.
+    /// A frame came. Data frames may be reported once for all that were read together, unless [`Session::is_greeted`](super::Session::is_greeted) is still false.
     Heard(Which, Heard),
     /// Events of these kinds came.
     Seen(Kinds),
@@ -40,7 +40,7 @@ pub enum Input {
     Paused,
     /// The reader goes on.
     Resumed,
-    /// The time of [`Session::deadline`] has come.
+    /// The time of [`Session::deadline`](super::Session::deadline) has come.
     Tick,
     /// Stop for good.
     Drain,
