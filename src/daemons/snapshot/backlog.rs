@@ -1,13 +1,17 @@
 //! What a lane was given and has not taken up yet, put together by conversation.
 //!
 //! Owns the order in which conversations have their turn: whoever waits longest comes first, and takes along all that came for it meanwhile. So the more
-//! there is to do, the more events one write holds. Bounded by the subscription's window, which holds every delivery in here.
+//! there is to do, the more events one write holds. Invariant: it takes no more once it [is full](Backlog::is_full).
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::schema::ids::hash64;
 
 use super::gather::Work;
+
+/// Pieces of work after which a lane takes no more until some are done. Deliveries are bounded by the subscription's window, less as a rule; a refill of
+/// an emptied Redis brings any number of conversations.
+const WORKS_MAX: usize = 65_536;
 
 /// The waiting work of one lane.
 #[derive(Default)]
@@ -18,6 +22,7 @@ pub(super) struct Backlog {
     numbers: HashMap<u64, u64, foldhash::fast::RandomState>,
     /// Groups that have had their turn.
     taken: u64,
+    works: usize,
 }
 
 struct Group {
@@ -33,12 +38,19 @@ impl Backlog {
         self.groups.is_empty()
     }
 
+    /// Whether what comes next has to wait.
+    #[must_use]
+    pub(super) fn is_full(&self) -> bool {
+        self.works >= WORKS_MAX
+    }
+
     /// Adds work to what waits for its conversation.
     pub(super) fn push(&mut self, mut work: Work) {
         if let Work::Delivery(delivery) = &mut work {
             // A delivery is a slice of what it was read with, 256 messages that would stay until the last of them has had its turn.
             delivery.envelope = delivery.envelope.detached();
         }
+        self.works += 1;
         let key = key(&work);
         let next = self.taken + self.groups.len() as u64;
         let number = key.map_or(next, |key| *self.numbers.entry(key).or_insert(next));
@@ -66,6 +78,7 @@ impl Backlog {
                 break;
             }
         }
+        self.works -= batch.len();
         batch
     }
 
@@ -143,6 +156,7 @@ mod tests {
                     Err((conversations, events)) => {
                         let batch = parts(&backlog.take(conversations, events));
                         prop_assert!(batch.len() <= events);
+                        prop_assert_eq!(backlog.works, pushed - taken.len() - batch.len());
                         prop_assert_eq!(batch.is_empty(), taken.len() == pushed);
                         taken.extend(batch);
                     }

@@ -22,7 +22,7 @@ use super::gather::{Decoded, Work};
 use super::lane::{Lane, LaneError, Target};
 use super::poison;
 
-/// Chunks that wait for a busy lane; what they hold is bounded by the subscription's in-flight window.
+/// Chunks that wait for a lane, beside its backlog. Deliveries in them are bounded by the subscription's in-flight window, other work comes 500 at once.
 const CHUNKS_MAX: usize = 64;
 
 /// How a consumer behaves.
@@ -204,10 +204,12 @@ impl<T: Target> LaneTask<T> {
     /// Adds what has come in, and waits for more until `not_before`, or until there is any. False where nothing is left and nothing will come.
     async fn gather(&mut self, backlog: &mut Backlog, not_before: Instant) -> bool {
         loop {
-            while let Ok(more) = self.receiver.try_recv() {
+            while !backlog.is_full()
+                && let Ok(more) = self.receiver.try_recv()
+            {
                 more.into_iter().for_each(|work| backlog.push(work));
             }
-            let is_late = Instant::now() >= not_before || self.shutdown.is_requested();
+            let is_late = backlog.is_full() || Instant::now() >= not_before || self.shutdown.is_requested();
             let more = match backlog.is_empty() {
                 true => self.receiver.recv().await,
                 false if is_late => return true,
