@@ -1,9 +1,9 @@
 //! `convpipe provision`: what Google's services need before the daemons start.
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 
 use super::output::Tone;
+use super::read::ListFormat;
 use super::{CommandError, Context, Exit};
 use crate::backends;
 use crate::runtime::provision::{Action, Change};
@@ -29,23 +29,8 @@ pub struct Args {
     #[arg(long)]
     dry_run: bool,
     /// How to print it
-    #[arg(short, long, value_name = "table|json|jsonl", value_parser = format(), default_value = "table", hide_possible_values = true)]
-    output: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Table,
-    Json,
-    Jsonl,
-}
-
-fn format() -> impl TypedValueParser<Value = Format> {
-    PossibleValuesParser::new(["table", "json", "jsonl"]).map(|name| match name.as_str() {
-        "json" => Format::Json,
-        "jsonl" => Format::Jsonl,
-        _ => Format::Table,
-    })
+    #[arg(short, long, value_name = "table|json|jsonl", value_enum, default_value = "table", hide_possible_values = true)]
+    output: ListFormat,
 }
 
 /// A change as JSON has it.
@@ -71,12 +56,12 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
     let rows: Vec<Row<'_>> = changes.iter().map(|(service, change)| row(service, change)).collect();
     let output = context.output();
     match args.output {
-        Format::Json => output.json(&rows)?,
-        Format::Jsonl => rows.iter().try_for_each(|row| output.json_line(row))?,
-        Format::Table if rows.is_empty() => {
+        ListFormat::Json => output.json(&rows)?,
+        ListFormat::Jsonl => rows.iter().try_for_each(|row| output.json_line(row))?,
+        ListFormat::Table if rows.is_empty() => {
             output.note("nothing to do: bus and documents are embedded, and make what they need by themselves");
         }
-        Format::Table => print(context, &rows)?,
+        ListFormat::Table => print(context, &rows)?,
     }
     let differs = changes.iter().any(|(_, change)| matches!(change.action, Action::Create | Action::Update { .. }));
     Ok(if args.dry_run && differs { Exit::Finding } else { Exit::Done })

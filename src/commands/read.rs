@@ -57,6 +57,18 @@ pub enum Format {
     Raw,
 }
 
+/// How a list of what is not stored as JSON is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ListFormat {
+    /// For people.
+    #[default]
+    Table,
+    /// One indented JSON value.
+    Json,
+    /// One JSON value a line.
+    Jsonl,
+}
+
 /// A point in time as it was typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {

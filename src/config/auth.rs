@@ -152,22 +152,35 @@ impl Config {
         own.or(self.auth.refresh.provider.as_deref())
     }
 
-    /// The paths among the providers: key, path, whether a bare name there is left as it is.
-    pub(super) fn provider_paths_mut(&mut self) -> Vec<(String, &mut PathBuf, bool)> {
+    /// The paths among the providers: key, path, what a bare name means there.
+    pub(super) fn provider_paths_mut(&mut self) -> Vec<(String, &mut PathBuf, BareName)> {
         let mut paths = Vec::new();
         for (name, provider) in &mut self.auth.providers {
             let key = join("auth.providers", name);
             if let Some(command) = &mut provider.command {
-                paths.push((format!("{key}.command.program"), &mut command.program, true));
+                paths.push((format!("{key}.command.program"), &mut command.program, BareName::Program));
             }
             if let Some(http) = &mut provider.http {
                 let files = &mut http.header_files;
-                paths.extend(files.iter_mut().map(|(header, file)| (join(&format!("{key}.http.header_files"), header), file, false)));
-                paths.extend(http.ca_file.iter_mut().map(|file| (format!("{key}.http.ca_file"), file, false)));
+                paths.extend(
+                    files.iter_mut().map(|(header, file)| (join(&format!("{key}.http.header_files"), header), file, BareName::Secret)),
+                );
+                paths.extend(http.ca_file.iter_mut().map(|file| (format!("{key}.http.ca_file"), file, BareName::File)));
             }
         }
         paths
     }
+}
+
+/// What a path without a slash means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BareName {
+    /// A file beside the config.
+    File,
+    /// The same, unless `$CREDENTIALS_DIRECTORY` has one of that name.
+    Secret,
+    /// A program, to be found on the `PATH`.
+    Program,
 }
 
 /// What is wrong, by key.

@@ -1,10 +1,11 @@
 //! The layers laid over each other: one tree of what was said, with the origin of each value, and every problem found on the way.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_yaml::{Mapping, Value};
 
+use super::auth::BareName;
 use super::known::{self, Known, Shape, join};
 use super::policy::SECRET_FILES;
 use super::yaml::{Content, Entry, Node, Place};
@@ -220,26 +221,28 @@ impl Layers {
 /// The bare name of a secret file, made that file in `credentials` where there is one; other relative paths that a file says, made relative to the
 /// file's folder.
 pub(super) fn resolve_paths(config: &mut Config, origins: &BTreeMap<String, Origin>, credentials: Option<&Path>) {
+    let named = |key: &'static str| if SECRET_FILES.contains(&key) { BareName::Secret } else { BareName::File };
     for (key, path) in config.paths_mut() {
-        let is_bare_secret = SECRET_FILES.contains(&key) && path.file_name() == Some(path.as_os_str());
-        let credential = credentials.filter(|_| is_bare_secret).map(|folder| folder.join(&*path));
-        // Whatever lies there is meant: where it cannot be used, its reader says so, instead of another file being taken in silence.
-        if let Some(credential) = credential.filter(|credential| credential.symlink_metadata().is_ok()) {
-            *path = credential;
-        } else if let Some(Origin::File { path: file, .. }) = origins.get(key)
-            && let Some(folder) = file.parent()
-        {
-            *path = folder.join(&*path);
-        }
+        resolve(path, named(key), origins.get(key), credentials);
     }
-    for (key, path, bare_is_a_name) in config.provider_paths_mut() {
-        let is_bare = path.file_name() == Some(path.as_os_str());
-        if let Some(Origin::File { path: file, .. }) = origins.get(&key)
-            && let Some(folder) = file.parent()
-            && !(is_bare && bare_is_a_name)
-        {
-            *path = folder.join(&*path);
-        }
+    for (key, path, bare) in config.provider_paths_mut() {
+        resolve(path, bare, origins.get(&key), credentials);
+    }
+}
+
+fn resolve(path: &mut PathBuf, bare: BareName, origin: Option<&Origin>, credentials: Option<&Path>) {
+    let is_bare = |meant| bare == meant && path.file_name() == Some(path.as_os_str());
+    if is_bare(BareName::Program) {
+        return;
+    }
+    let credential = credentials.filter(|_| is_bare(BareName::Secret)).map(|folder| folder.join(&*path));
+    // Whatever lies there is meant: where it cannot be used, its reader says so, instead of another file being taken in silence.
+    if let Some(credential) = credential.filter(|credential| credential.symlink_metadata().is_ok()) {
+        *path = credential;
+    } else if let Some(Origin::File { path: file, .. }) = origin
+        && let Some(folder) = file.parent()
+    {
+        *path = folder.join(&*path);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What every long-running part stands on: the clock, the stop signal, waiting after failures, logs, secret files.
 
 pub mod backoff;
+pub mod causes;
 pub mod clock;
 pub mod provision;
 pub mod secret_file;

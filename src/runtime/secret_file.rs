@@ -8,9 +8,6 @@ use rustix::fs::{Mode, OFlags};
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 
-/// No password or header is longer; a larger file is another file.
-const SIZE_MAX_BYTES: u64 = 16 << 10;
-
 /// The file cannot be used as a secret; says nothing of what stands in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {reason}", path.display())]
@@ -25,12 +22,12 @@ pub struct SecretFileError {
 ///
 /// # Errors
 /// Where the file is missing, a symlink, not a regular file, somebody else's, readable by group or others (but for a credential of systemd), empty,
-/// larger than 16 KiB or not UTF-8.
-pub fn read(path: &Path) -> Result<SecretString, SecretFileError> {
-    read_checked(path).map_err(|reason| SecretFileError { path: path.to_owned(), reason })
+/// larger than `size_max_bytes` or not UTF-8.
+pub fn read(path: &Path, size_max_bytes: u64) -> Result<SecretString, SecretFileError> {
+    read_checked(path, size_max_bytes).map_err(|reason| SecretFileError { path: path.to_owned(), reason })
 }
 
-fn read_checked(path: &Path) -> Result<SecretString, String> {
+fn read_checked(path: &Path, size_max_bytes: u64) -> Result<SecretString, String> {
     // NONBLOCK: opening a pipe by this name must not hang.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match error {
@@ -42,11 +39,11 @@ fn read_checked(path: &Path) -> Result<SecretString, String> {
         return Err("is not a regular file".to_owned());
     }
     check_access(stat.st_uid, stat.st_mode & 0o777, rustix::process::geteuid().as_raw())?;
-    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(SIZE_MAX_BYTES + 1).unwrap_or(0)));
+    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(size_max_bytes + 1).unwrap_or(0)));
     // The system's message does not repeat what it read.
-    File::from(file).take(SIZE_MAX_BYTES + 1).read_to_string(&mut text).map_err(|error| format!("cannot be read: {error}"))?;
-    if text.len() as u64 > SIZE_MAX_BYTES {
-        return Err(format!("is larger than {SIZE_MAX_BYTES} bytes"));
+    File::from(file).take(size_max_bytes + 1).read_to_string(&mut text).map_err(|error| format!("cannot be read: {error}"))?;
+    if text.len() as u64 > size_max_bytes {
+        return Err(format!("is larger than {size_max_bytes} bytes"));
     }
     match text.trim_end_matches(['\n', '\r']) {
         "" => Err("is empty".to_owned()),
@@ -83,6 +80,7 @@ mod tests {
             ("Bearer canary\n", 0o600, Ok("Bearer canary")),
             ("canary", 0o400, Ok("canary")),
             ("canary", 0o640, Err("chmod 0600")),
+            ("canary", 0o604, Err("chmod 0600")),
             ("\n", 0o600, Err("empty")),
             (&*"canary".repeat(4000), 0o600, Err("larger")),
         ] {
@@ -90,7 +88,7 @@ mod tests {
             std::fs::write(&file, content).unwrap();
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
             // Root's 0440 is a credential, but root's 0640 is not.
-            match (read(&file), expected) {
+            match (read(&file, 16 << 10), expected) {
                 (Ok(secret), Ok(expected)) => assert_eq!(secret.expose_secret(), expected),
                 (Err(error), Err(expected)) => {
                     let text = error.to_string();
@@ -101,18 +99,20 @@ mod tests {
         }
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&file, &link).unwrap();
-        assert!(read(&link).unwrap_err().to_string().contains("symlink"));
-        assert!(read(dir.path()).unwrap_err().to_string().contains("regular"));
-        assert!(read(&dir.path().join("none")).is_err());
+        assert!(read(&link, 99).unwrap_err().to_string().contains("symlink"));
+        assert!(read(dir.path(), 99).unwrap_err().to_string().contains("regular"));
+        assert!(read(&dir.path().join("none"), 99).is_err());
     }
 
     #[test]
     fn it_belongs_to_us_or_to_root_who_may_let_us_in() {
         for (owner, mode, expected) in [
             (1000, 0o600, ""),
+            (1000, 0o400, ""),
             (0, 0o600, ""),
             (0, 0o440, ""),
             (1000, 0o440, "chmod 0600"),
+            (0, 0o640, "chmod 0600"),
             (0, 0o444, "chmod 0600"),
             (1001, 0o600, "belongs to user 1001"),
         ] {

@@ -284,13 +284,19 @@ fn the_bare_name_of_a_secret_is_looked_for_among_the_credentials_first() {
     let found = |named: &Path| {
         fs::write(
             &file,
-            format!("redis: {{ password_file: {0}, reader_password_file: {0} }}\nauth: {{ dir: redis-password }}\n", named.display()),
+            format!(
+                "redis: {{ password_file: {0}, reader_password_file: {0} }}\nauth: {{ dir: redis-password, providers: {{ p: {{ http: {{ url: 'https://h/', header_files: {{ A: {0} }}, ca_file: redis-password }} }} }} }}\n",
+                named.display()
+            ),
         )
         .unwrap();
         let environment: Environment = [("CREDENTIALS_DIRECTORY", &credentials)].into_iter().collect();
         let config = load(&Sources { file: Some(&file), ..Sources::new(&environment) }).unwrap().config;
         assert_eq!(config.auth.dir, folder.path().join("redis-password"), "no secret");
         assert_eq!(config.redis.password_file, config.redis.reader_password_file);
+        let http = config.auth.providers["p"].http.as_ref().unwrap();
+        assert_eq!(http.ca_file.as_deref(), Some(&*folder.path().join("redis-password")), "no secret");
+        assert_eq!(Some(&http.header_files["A"]), config.redis.password_file.as_ref());
         config.redis.password_file.unwrap()
     };
     let absolute = folder.path().join("redis-password");

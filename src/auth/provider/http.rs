@@ -4,7 +4,6 @@
 //! environment is used. Headers are read from their files with every request, so that they can be replaced at any time.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -22,10 +21,13 @@ use secrecy::zeroize::Zeroizing;
 
 use super::{Answer, Ask, ProviderError, answer, ms};
 use crate::config::{HttpConfig, HttpMethod};
+use crate::runtime::causes::chain;
 use crate::runtime::secret_file;
 
 /// Longest wait for the connection, TLS included; the whole answer has the provider's own limit.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// No header is longer; a larger file is another file.
+const HEADER_FILE_MAX_BYTES: u64 = 16 << 10;
 
 pub(super) struct Http {
     client: Client,
@@ -96,7 +98,7 @@ impl Http {
     fn headers(&self) -> Result<HeaderMap, ProviderError> {
         let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
         for (name, file) in &self.header_files {
-            let secret = secret_file::read(file)?;
+            let secret = secret_file::read(file, HEADER_FILE_MAX_BYTES)?;
             let wrong = || ProviderError::HeaderValue(file.clone());
             let mut value = HeaderValue::from_str(secret.expose_secret()).map_err(|_| wrong())?;
             value.set_sensitive(true);
@@ -141,11 +143,5 @@ fn trusted(file: &Path) -> Result<RootCertStore, String> {
 
 /// An error with its causes in one line, without the URL, which may name more than people should see.
 fn story(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let (mut story, mut next) = (error.to_string(), error.source());
-    while let Some(cause) = next {
-        story = format!("{story}: {cause}");
-        next = cause.source();
-    }
-    story
+    chain(&error.without_url())
 }

@@ -9,6 +9,7 @@ use google_cloud_pubsub::client::{BasePublisher, Subscriber, SubscriptionAdmin, 
 
 use crate::bus::{BusError, ServiceError, ServiceFault};
 use crate::config::GoogleBusConfig;
+use crate::runtime::causes::chain;
 
 /// Longest wait for the first access token.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -107,18 +108,4 @@ fn unusable(fault: ServiceFault, reason: String) -> BusError {
 fn not_built(error: &client_builder::Error) -> ServiceError {
     let fault = if error.is_default_credentials() { ServiceFault::Credentials } else { ServiceFault::Unavailable };
     ServiceError { resource: "Pub/Sub".into(), fault, reason: chain(error) }
-}
-
-/// An error with its causes, in one line. Those of the library say what failed and leave it to their sources to say why.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let cause = error.to_string();
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-        next = error.source();
-    }
-    text
 }

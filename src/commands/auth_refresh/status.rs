@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use clap::builder::PossibleValuesParser;
-use clap::builder::TypedValueParser as _;
-
 use crate::commands::output::{Tone, ago};
+use crate::commands::read::ListFormat;
 use crate::commands::{CommandError, Context, Exit};
 use crate::daemons::auth_refresh::{self, AccountStatus};
 use crate::runtime::clock;
@@ -29,24 +27,8 @@ pub(super) struct Args {
     #[arg(long = "account", value_name = "ID")]
     accounts: Vec<String>,
     /// How to print it
-    #[arg(short, long, value_name = "table|json|jsonl", value_parser = format(), default_value = "table", hide_possible_values = true)]
-    output: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Table,
-    Json,
-    Jsonl,
-}
-
-/// The formats of the other reading commands but `raw`: what is stored is a secret.
-fn format() -> impl clap::builder::TypedValueParser<Value = Format> {
-    PossibleValuesParser::new(["table", "json", "jsonl"]).map(|name| match name.as_str() {
-        "json" => Format::Json,
-        "jsonl" => Format::Jsonl,
-        _ => Format::Table,
-    })
+    #[arg(short, long, value_name = "table|json|jsonl", value_enum, default_value = "table", hide_possible_values = true)]
+    output: ListFormat,
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> {
@@ -54,10 +36,10 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
     let accounts = auth_refresh::survey(&config, args.accounts.clone(), clock::now)?;
     let output = context.output();
     match args.output {
-        Format::Json => output.json(&accounts)?,
-        Format::Jsonl => accounts.iter().try_for_each(|account| output.json_line(account))?,
-        Format::Table if accounts.is_empty() => output.note("no accounts"),
-        Format::Table => print(context, &accounts)?,
+        ListFormat::Json => output.json(&accounts)?,
+        ListFormat::Jsonl => accounts.iter().try_for_each(|account| output.json_line(account))?,
+        ListFormat::Table if accounts.is_empty() => output.note("no accounts"),
+        ListFormat::Table => print(context, &accounts)?,
     }
     Ok(if accounts.is_empty() { Exit::Finding } else { Exit::Done })
 }

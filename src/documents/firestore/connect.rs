@@ -14,6 +14,7 @@ use tonic::codegen::http::{Extensions, HeaderMap, HeaderValue};
 
 use super::super::DocumentsError;
 use crate::config::FirestoreConfig;
+use crate::runtime::causes::chain;
 
 /// Where Firestore is, if nothing else is said.
 const SERVICE: &str = "https://firestore.googleapis.com";
@@ -76,20 +77,6 @@ pub(super) fn told(error: &SdkError) -> String {
         ErrorKind::Credentials(error) => chain(error),
         _ => error.to_string(),
     }
-}
-
-/// An error and the causes behind it; some repeat them in their own text.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let cause = error.to_string();
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-        next = error.source();
-    }
-    text
 }
 
 /// Who may do everything in an emulator, by the convention of Google's tools.
