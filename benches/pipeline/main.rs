@@ -12,8 +12,14 @@ mod server;
 mod snapshot;
 mod stack;
 
-const PARTS: [(&str, fn()); 5] =
-    [("bus", bus::run), ("redis", redis::run), ("documents", documents::run), ("snapshot", snapshot::run), ("end_to_end", end_to_end::run)];
+const PARTS: [(&str, fn()); 6] = [
+    ("bus", bus::run),
+    ("redis", redis::run),
+    ("documents", documents::run),
+    ("snapshot_views", snapshot::views),
+    ("snapshot_documents", snapshot::documents),
+    ("end_to_end", end_to_end::run),
+];
 
 fn main() {
     // cargo passes flags such as `--bench`; what is no flag is a name.

@@ -9,32 +9,36 @@ use convpipe::transform::normalize::{FrameContext, normalize};
 use super::frames::Frames;
 use super::stack::Stack;
 
-const EVENTS: usize = 600_000;
+/// Into Redis.
+pub(crate) fn views() {
+    run("views", "convpipe-views", 600_000);
+}
 
-pub(crate) fn run() {
+/// Into the documents, which take longer.
+pub(crate) fn documents() {
+    run("documents", "convpipe-documents", 150_000);
+}
+
+fn run(only: &str, subscription: &str, events: usize) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    for (only, subscription) in [("views", "convpipe-views"), ("documents", "convpipe-documents")] {
-        let stack = Stack::start();
-        let events = if only == "views" { EVENTS } else { EVENTS / 4 };
-        runtime.block_on(publish(&stack, events));
-        let bus = stack.bus();
-        let began = Instant::now();
-        let service = stack.spawn(&["snapshot", "--only", only]);
-        runtime.block_on(async {
-            bus.subscriber(&stack.config.bus.topic, subscription).await.unwrap().close(std::time::Duration::from_secs(1)).await;
-            stack.drained(&bus, subscription).await;
-        });
-        let seconds = began.elapsed().as_secs_f64();
-        let redis =
-            if only == "views" { format!(", Redis' CPU {:.1} us each", redis_cpu(&stack) / events as f64 * 1e6) } else { String::new() };
-        println!(
-            "{:<48} {:>10.0}   start included; its CPU {:.1} us each{redis}; RSS {:.0} MB",
-            format!("snapshot --only {only}: events/s"),
-            events as f64 / seconds,
-            service.cpu().as_secs_f64() / events as f64 * 1e6,
-            service.rss_mb(),
-        );
-    }
+    let stack = Stack::start();
+    runtime.block_on(publish(&stack, events));
+    let bus = stack.bus();
+    let began = Instant::now();
+    let service = stack.spawn(&["snapshot", "--only", only]);
+    runtime.block_on(async {
+        bus.subscriber(&stack.config.bus.topic, subscription).await.unwrap().close(std::time::Duration::from_secs(1)).await;
+        stack.drained(&bus, subscription).await;
+    });
+    let seconds = began.elapsed().as_secs_f64();
+    let redis = if only == "views" { format!(", Redis' CPU {:.1} us each", redis_cpu(&stack) / events as f64 * 1e6) } else { String::new() };
+    println!(
+        "{:<48} {:>10.0}   start included; its CPU {:.1} us each{redis}; RSS {:.0} MB",
+        format!("snapshot --only {only}: events/s"),
+        events as f64 / seconds,
+        service.cpu().as_secs_f64() / events as f64 * 1e6,
+        service.rss_mb(),
+    );
 }
 
 fn redis_cpu(stack: &Stack) -> f64 {

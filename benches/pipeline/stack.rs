@@ -89,7 +89,7 @@ impl Stack {
         let deadline = Instant::now() + Duration::from_secs(300);
         while bus.backlog(&self.config.bus.topic, subscription).await.map_or(1, |backlog| backlog.messages.unwrap_or(1)) > 0 {
             assert!(Instant::now() < deadline, "{subscription} does not come to its end");
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }

@@ -94,8 +94,8 @@ impl Default for EmbeddedBusConfig {
             retention_s: 7 * 86_400,
             size_max_bytes: 4 << 30,
             lease_ms: 30_000,
-            in_flight_max: 32_768,
-            in_flight_bytes_max: 32 << 20,
+            in_flight_max: 65_536,
+            in_flight_bytes_max: 96 << 20,
             attempts_max: 100,
         }
     }

@@ -129,7 +129,14 @@ impl Envelope {
     /// One attribute's value.
     #[must_use]
     pub fn attribute(&self, key: &str) -> Option<&str> {
-        self.attributes().find(|(name, _)| *name == key).map(|(_, value)| value)
+        let mut rest = &self.buffer[..self.attributes_len as usize];
+        loop {
+            let (name, value, tail) = split_bytes(rest)?;
+            if name == key.as_bytes() {
+                return std::str::from_utf8(value).ok();
+            }
+            rest = tail;
+        }
     }
 
     /// The class, for shedding; what does not say is A.
@@ -201,11 +208,17 @@ fn cut(text: &str, max: usize) -> &str {
 
 /// The first attribute of a block, and what follows it.
 fn split_attribute(block: &[u8]) -> Option<((&str, &str), &[u8])> {
+    let (key, value, rest) = split_bytes(block)?;
+    Some(((std::str::from_utf8(key).ok()?, std::str::from_utf8(value).ok()?), rest))
+}
+
+/// Key and value of the first attribute of a block, and what follows it.
+fn split_bytes(block: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let (&key_len, rest) = block.split_first()?;
     let (key, rest) = rest.split_at_checked(key_len as usize)?;
     let (value_len, rest) = rest.split_first_chunk::<2>()?;
     let (value, rest) = rest.split_at_checked(u16::from_le_bytes(*value_len) as usize)?;
-    Some(((std::str::from_utf8(key).ok()?, std::str::from_utf8(value).ok()?), rest))
+    Some((key, value, rest))
 }
 
 /// Appends an envelope to a batch buffer: `[u16 ordering key][u32 attributes length][u32 length][buffer]`, all little-endian.

@@ -119,6 +119,11 @@ impl<T: Keyed> Greatest<T> {
 }
 
 impl<T> Greatest<T> {
+    /// A memory of items that are in ascending order already, as a decoder reads them.
+    pub(super) const fn of_ascending(items: Vec<T>) -> Self {
+        Self(items)
+    }
+
     /// The items, smallest key first.
     #[must_use]
     pub fn items(&self) -> &[T] {

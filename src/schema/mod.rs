@@ -12,6 +12,7 @@ pub mod ids;
 pub mod json_schema;
 pub mod memory;
 pub mod policy;
+mod seen;
 pub mod state;
 pub mod text;
 pub mod time;

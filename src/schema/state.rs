@@ -10,9 +10,10 @@ use super::text::OwnedText;
 use super::time::Millis;
 
 pub use super::memory::{Greatest, Keyed, Merged, Register};
+pub use super::seen::Seen;
 
 /// First byte of an encoded state. Another value is another shape.
-const STATE_VERSION: u8 = 1;
+const STATE_VERSION: u8 = 2;
 /// What most encoded states fit in.
 const ENCODED_BYTES: usize = 2_048;
 
@@ -68,57 +69,6 @@ pub struct Place {
     pub rank: u64,
 }
 
-/// A remembered event id: time and 48 bits of its hash, in 12 bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Seen {
-    /// The event's time.
-    pub at: Millis,
-    /// 48 bits of the hash of its id.
-    pub id: u64,
-}
-
-impl Seen {
-    /// The memory of an event of that time and that hash.
-    #[must_use]
-    pub const fn new(at: Millis, id: u64) -> Self {
-        Self { at, id: id >> 16 }
-    }
-}
-
-impl Keyed for Seen {
-    type Key = Self;
-    type Id = u64;
-
-    fn key(&self) -> Self {
-        *self
-    }
-
-    fn id(&self) -> u64 {
-        self.id
-    }
-}
-
-impl Serialize for Seen {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut bytes = [0; 12];
-        bytes[..6].copy_from_slice(&self.at.0.to_le_bytes()[..6]);
-        bytes[6..].copy_from_slice(&self.id.to_le_bytes()[..6]);
-        bytes.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Seen {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes = <[u8; 12]>::deserialize(deserializer)?;
-        let (mut at, mut id) = ([0; 8], [0; 8]);
-        // 48 bits of milliseconds reach from 2500 BC to 6400 AD; the sign is carried into the upper bytes.
-        at[..6].copy_from_slice(&bytes[..6]);
-        at[6..].fill(if bytes[5] & 0x80 == 0 { 0 } else { 0xff });
-        id[..6].copy_from_slice(&bytes[6..]);
-        Ok(Self { at: Millis(i64::from_le_bytes(at)), id: u64::from_le_bytes(id) })
-    }
-}
-
 /// What the fold remembers of one conversation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ConversationState {
@@ -171,8 +121,10 @@ pub struct ConversationState {
     /// New messages of the account.
     pub messages_out: u64,
     /// Ids of class A and B events.
+    #[serde(with = "super::seen::packed")]
     pub seen: Greatest<Seen>,
     /// Ids of class C events.
+    #[serde(with = "super::seen::packed")]
     pub seen_noise: Greatest<Seen>,
     /// When typing last raised an entry.
     pub typing_entry_at: Option<Millis>,
@@ -455,8 +407,10 @@ pub struct AccountState {
     /// Status of the session material.
     pub auth: Option<Register<String>>,
     /// Ids of class A and B events.
+    #[serde(with = "super::seen::packed")]
     pub seen: Greatest<Seen>,
     /// Ids of class C events.
+    #[serde(with = "super::seen::packed")]
     pub seen_noise: Greatest<Seen>,
 }
 
@@ -493,18 +447,6 @@ encoded!(ConversationState, AccountState);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn seen_ids_keep_their_order_when_encoded(at in -1_000_000_000_000i64..9_000_000_000_000, id: u64) {
-            let seen = Seen::new(Millis(at), id);
-            let bytes = postcard::to_stdvec(&seen).expect("encodes");
-            prop_assert_eq!(bytes.len(), 12);
-            prop_assert_eq!(postcard::from_bytes::<Seen>(&bytes).expect("decodes"), seen);
-        }
-    }
-
     #[test]
     fn another_versions_state_is_refused() {
         let mut bytes = ConversationState::default().encode().expect("encodes");

@@ -70,11 +70,14 @@ impl Applied {
 #[must_use]
 pub fn stamp(event: &Event<'_>) -> Stamp {
     let connection = event.connection.raw();
-    let connection = match (connection.len(), u64::from_str_radix(connection, 16)) {
-        (16, Ok(number)) => number,
-        _ => hash64(connection),
-    };
+    let connection = connection_number(connection).unwrap_or_else(|| hash64(connection));
     Stamp { at: event.at(), connection, frame_no: event.frame_no, item_no: event.item_no, id: hash64(event.id.raw()) }
+}
+
+/// The number that 16 hex digits are.
+fn connection_number(connection: &str) -> Option<u64> {
+    let digits: &[u8; 16] = connection.as_bytes().try_into().ok()?;
+    digits.iter().try_fold(0, |number, &digit| Some(number << 4 | u64::from((digit as char).to_digit(16)?)))
 }
 
 /// Whether an event is older than anything that is kept.

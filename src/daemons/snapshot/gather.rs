@@ -69,7 +69,7 @@ impl<'b> Decoded<'b> {
     #[must_use]
     pub(super) fn claims(&self) -> Vec<Claims> {
         let mut claims: Vec<Claims> = Vec::new();
-        let mut places: HashMap<&str, usize> = HashMap::new();
+        let mut places: HashMap<&str, usize, foldhash::fast::RandomState> = HashMap::default();
         for (_, event) in &self.events {
             let Some(message) = event.message_id() else { continue };
             let conversation = event.conversation_id.as_ref().map(|id| id.raw());
@@ -127,6 +127,8 @@ pub(super) struct Gathered<'b> {
     /// By account: the places of its events.
     pub accounts: Vec<(&'b str, Vec<usize>)>,
     places: HashMap<(&'b str, &'b str), usize, foldhash::fast::RandomState>,
+    /// Where the last item went: a lane takes conversations up one by one, so the next one mostly goes there too.
+    last: usize,
     account_places: HashMap<&'b str, usize, foldhash::fast::RandomState>,
 }
 
@@ -182,11 +184,13 @@ impl<'b> Gathered<'b> {
     }
 
     fn put(&mut self, account: &'b str, conversation: &'b str, item: Item<'b>, creates: bool) {
-        let place = *self.places.entry((account, conversation)).or_insert_with(|| {
-            self.conversations.push(Group { account, conversation, items: Vec::new(), creates: false });
-            self.conversations.len() - 1
-        });
-        let group = &mut self.conversations[place];
+        if self.conversations.get(self.last).is_none_or(|group| group.conversation != conversation || group.account != account) {
+            self.last = *self.places.entry((account, conversation)).or_insert_with(|| {
+                self.conversations.push(Group { account, conversation, items: Vec::new(), creates: false });
+                self.conversations.len() - 1
+            });
+        }
+        let group = &mut self.conversations[self.last];
         group.items.push(item);
         group.creates |= creates;
     }
@@ -202,7 +206,7 @@ impl<'b> Gathered<'b> {
 
 /// Walks the stores' answers in the order in which the claims were made.
 struct Cursors<'b> {
-    accounts: HashMap<&'b str, Cursor<'b>>,
+    accounts: HashMap<&'b str, Cursor<'b>, foldhash::fast::RandomState>,
 }
 
 struct Cursor<'b> {

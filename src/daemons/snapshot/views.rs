@@ -94,7 +94,7 @@ impl ViewsTarget {
 impl Target for ViewsTarget {
     type Write = ConversationWrite;
 
-    const CONVERSATIONS_MAX: usize = 512;
+    const CONVERSATIONS_MAX: usize = 128;
 
     async fn resolve(&self, claims: &[Claims]) -> Result<Vec<Resolved>, LaneError> {
         let mut resolved = self.writer.resolve(claims).await?;
