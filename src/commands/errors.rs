@@ -10,10 +10,10 @@ use crate::daemons::playback::RecordingError;
 use crate::daemons::snapshot::SnapshotError;
 use crate::documents::DocumentsError;
 use crate::runtime::telemetry::TelemetryError;
+use crate::runtime::trust::TrustError;
 use crate::transform::materialize::MaterializeError;
 use crate::transform::policy::PolicyError;
 use crate::views::ViewsError;
-use crate::ws::TrustError;
 
 impl From<BusError> for CommandError {
     fn from(error: BusError) -> Self {

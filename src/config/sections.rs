@@ -277,7 +277,7 @@ pub struct IngestConfig {
     pub silence_min_ms: u64,
     /// Silence is too long at this many of the account's own mean distances between two events of the kind. 0: never.
     pub silence_factor: u64,
-    /// PEM file of certificate authorities that are trusted besides the public ones, for a platform of your own.
+    /// PEM file of certificate authorities that are trusted besides the machine's, for a platform of your own.
     pub ca_file: Option<PathBuf>,
     /// The part of the accounts that this process serves, such as `1/3`; each account belongs to exactly one. All, where it is not set.
     pub shard: Option<Shard>,

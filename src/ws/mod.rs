@@ -9,13 +9,11 @@ pub mod serve;
 pub mod session;
 pub mod silence;
 pub mod socket;
-mod trust;
 mod upgrade;
 
 use std::fmt;
 
 pub use assemble::Payload;
-pub use trust::{Trust, TrustError};
 
 /// What the account's side of the socket sends first.
 pub(crate) fn connect_frame(token: &str) -> String {

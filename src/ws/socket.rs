@@ -30,10 +30,10 @@ use tokio_tungstenite::{MaybeTlsStream, client_async};
 use url::{Host, Url};
 
 use super::assemble::{Assembler, Broken, Payload, Received};
-use super::trust::Trust;
 use super::upgrade::Upgrade;
 use super::{Failure, Reason, close};
 use crate::config::IngestConfig;
+use crate::runtime::trust::{Trust, TrustError};
 use crate::schema::artifact::Artifact;
 
 /// Most frames, and about most bytes, of one chunk: enough to share out the cost of a wake-up, few enough to look at timers often.
@@ -94,6 +94,12 @@ impl Endpoint {
     }
 }
 
+
+    /// Whether TLS is spoken with it.
+    #[must_use]
+    pub const fn is_tls(&self) -> bool {
+        self.tls
+    }
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}:{}", if self.tls { "wss" } else { "ws" }, self.host, self.port)
@@ -135,7 +141,7 @@ pub async fn connect(artifact: &Artifact, limits: Limits, tls: &Trust) -> Result
             Host::Ipv4(ip) => ServerName::from(IpAddr::from(*ip)),
             Host::Ipv6(ip) => ServerName::from(IpAddr::from(*ip)),
         };
-        let connector = tokio_rustls::TlsConnector::from(tls.0.clone());
+        let connector = tokio_rustls::TlsConnector::from(tls.client_config().map_err(nobody_to_trust)?);
         let tls = async { connector.connect(name, tcp).await.map_err(|_| Failure::retry(Reason::Tls)) };
         MaybeTlsStream::Rustls(capped(limits.step, Reason::Tls, tls).await?)
     } else {
@@ -151,6 +157,13 @@ pub async fn connect(artifact: &Artifact, limits: Limits, tls: &Trust) -> Result
 
 async fn capped<T>(cap: Duration, reason: Reason, step: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     timeout(cap, step).await.unwrap_or(Err(Failure::retry(reason)))
+/// No account can be connected over TLS before somebody has mended this, so it is told in full.
+#[expect(clippy::needless_pass_by_value, reason = "what map_err calls takes the error")]
+fn nobody_to_trust(error: TrustError) -> Failure {
+    tracing::error!(%error, "no connection over TLS");
+    Failure::retry(Reason::Tls)
+}
+
 }
 
 async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, Failure> {
