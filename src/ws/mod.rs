@@ -4,6 +4,8 @@
 //! Does not own: what a frame means, nor where events go.
 
 mod assemble;
+#[cfg(test)]
+mod autobahn;
 mod close;
 pub mod serve;
 pub mod session;

@@ -102,7 +102,7 @@ async fn a_full_queue_drops_and_counts_and_never_waits() {
     let counters = Arc::new(Counters::default());
     let limits = RecordConfig { queue_max_bytes: 1_000, ..config(dir.path()) };
     let (recorder, writer) = Recorder::start(&limits, &counters).unwrap().unwrap();
-    let frame = |bytes: &[u8], length: u64| Payload { bytes: Bytes::copy_from_slice(bytes), length };
+    let frame = |bytes: &[u8], length: u64| Payload { is_text: true, bytes: Bytes::copy_from_slice(bytes), length };
     recorder.frame("1", Millis(0), &frame(&[b'1'; 901], 901));
     recorder.frame("1", Millis(0), &frame(&[b'1'; 950], 950));
     recorder.frame("1", Millis(0), &frame(b"1", 2));
