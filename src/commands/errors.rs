@@ -117,7 +117,11 @@ impl From<IngestError> for CommandError {
 
 impl From<RecordError> for CommandError {
     fn from(error: RecordError) -> Self {
-        Self::of(Exit::TryLater, &error)
+        let exit = match error {
+            RecordError::KeyFile(_) | RecordError::KeyShort(_) => Exit::Config,
+            RecordError::Dir { .. } | RecordError::Key => Exit::TryLater,
+        };
+        Self::of(exit, &error)
     }
 }
 
