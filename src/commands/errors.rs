@@ -135,6 +135,7 @@ impl From<RefreshError> for CommandError {
     fn from(error: RefreshError) -> Self {
         match &error {
             RefreshError::NoProvider | RefreshError::Account(_) => Self::of(Exit::Config, &error).hint("docs/auth.md has examples"),
+            RefreshError::NoAccount(_) => Self::of(Exit::Usage, &error),
             RefreshError::Provider { .. } => Self::of(Exit::Config, &error),
             RefreshError::Store(ArtifactError { problem: Problem::Io { .. }, .. }) => Self::of(Exit::TryLater, &error),
             RefreshError::Store(_) => Self::of(Exit::AuthRefused, &error),
