@@ -11,11 +11,12 @@ use clap::Subcommand;
 use super::output::{ago, utc};
 use super::read;
 use super::{CommandError, Context, Exit};
-use crate::auth::{ArtifactStore, Fault, is_account};
+use crate::auth::{ArtifactStore, Fault};
 use crate::config::{Config, Override};
 use crate::daemons::auth_refresh::{self, AccountStatus, AuthRefresh, Ended, Outcome, Standing, Told, Why, worst};
 use crate::runtime::clock;
 use crate::schema::artifact::RequestReason;
+use crate::schema::time::Millis;
 
 /// Keep the accounts' artifacts fresh, by asking their providers
 #[derive(Debug, clap::Args)]
@@ -127,12 +128,19 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
         metrics_file: args.metrics_file.clone(),
         now: clock::now,
     };
+    let started = clock::now();
     context.block_on(async {
         let shutdown = super::listen()?;
         let mut note = |told: Told<'_>| tell(context, &told);
         let mut to_log = |told: Told<'_>| log(&told);
         let tell: &mut dyn FnMut(Told<'_>) = if args.once { &mut note } else { &mut to_log };
         let accounts = auth_refresh::run(refresh, &shutdown, tell).await?;
+        if args.once && context.globals().verbose > 0 {
+            accounts
+                .iter()
+                .filter_map(|account| waits(account, started))
+                .for_each(|line| context.output().note(context.output().text(&line)));
+        }
         Ok(match shutdown.signal() {
             Some(signal) if args.once => super::exit::ended_by(signal),
             _ if args.once => exit_of(&accounts),
@@ -193,9 +201,7 @@ fn request(context: &Context, accounts: &[String]) -> Result<Exit, CommandError>
     let config = &context.config()?.config;
     let store = ArtifactStore::new(&config.auth.dir);
     for account in accounts {
-        if !is_account(account) || config.provider_of(account).is_none() {
-            return Err(auth_refresh::RefreshError::Account(account.clone()).into());
-        }
+        auth_refresh::check_account(config, account)?;
         store.request(account, RequestReason::Asked, None, clock::now())?;
     }
     Ok(Exit::Done)
@@ -254,6 +260,13 @@ fn log(told: &Told<'_>) {
         Told::Folder(error) => tracing::warn!(%error, "the artifacts cannot be looked at; they stay as they are"),
         Told::Metrics(error) => tracing::warn!(%error, "the metrics cannot be written"),
     }
+}
+
+/// That an account waits after a failure of an earlier run, which is why this one ends as it does.
+fn waits(account: &AccountStatus, started: Millis) -> Option<String> {
+    let (error, next) = (account.error.as_ref()?, account.refresh_at?);
+    let is_old = account.failures > 0 && account.attempted_at.is_some_and(|at| at < started);
+    is_old.then(|| format!("{}: waits until {} UTC after a failure: {error}; --force asks at once", account.account_id, utc(next)))
 }
 
 /// What came of an attempt, in a sentence.

@@ -10,10 +10,10 @@ use crate::daemons::playback::RecordingError;
 use crate::daemons::snapshot::SnapshotError;
 use crate::documents::DocumentsError;
 use crate::runtime::telemetry::TelemetryError;
+use crate::runtime::trust::TrustError;
 use crate::transform::materialize::MaterializeError;
 use crate::transform::policy::PolicyError;
 use crate::views::ViewsError;
-use crate::ws::TrustError;
 
 impl From<BusError> for CommandError {
     fn from(error: BusError) -> Self {
@@ -117,7 +117,11 @@ impl From<IngestError> for CommandError {
 
 impl From<RecordError> for CommandError {
     fn from(error: RecordError) -> Self {
-        Self::of(Exit::TryLater, &error)
+        let exit = match error {
+            RecordError::KeyFile(_) | RecordError::KeyShort(_) => Exit::Config,
+            RecordError::Dir { .. } | RecordError::Key => Exit::TryLater,
+        };
+        Self::of(exit, &error)
     }
 }
 
@@ -131,6 +135,7 @@ impl From<RefreshError> for CommandError {
     fn from(error: RefreshError) -> Self {
         match &error {
             RefreshError::NoProvider | RefreshError::Account(_) => Self::of(Exit::Config, &error).hint("docs/auth.md has examples"),
+            RefreshError::NoAccount(_) => Self::of(Exit::Usage, &error),
             RefreshError::Provider { .. } => Self::of(Exit::Config, &error),
             RefreshError::Store(ArtifactError { problem: Problem::Io { .. }, .. }) => Self::of(Exit::TryLater, &error),
             RefreshError::Store(_) => Self::of(Exit::AuthRefused, &error),

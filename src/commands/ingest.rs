@@ -11,8 +11,9 @@ use crate::config::{Config, Override, Shard};
 use crate::daemons::ingest::{self, Artifacts, Counters, Ingest, OnLive, OnRefused, Recorder, translate};
 use crate::runtime::clock;
 use crate::runtime::shutdown::Shutdown;
+use crate::runtime::trust::Trust;
 use crate::schema::artifact::RequestReason;
-use crate::ws::Trust;
+use crate::ws::socket::Endpoint;
 
 /// Longest wait for the end of a recording.
 const RECORD_MAX: Duration = Duration::from_secs(5);
@@ -123,12 +124,16 @@ fn ask_for_another(store: ArtifactStore) -> OnRefused {
     })
 }
 
-/// A folder in which not one of the artifacts can be used is a mistake that waiting does not mend. An empty one is filled by somebody else.
+/// A folder in which not one of the artifacts can be used is a mistake that waiting does not mend, and so is a machine that trusts nobody. An empty
+/// folder is filled by somebody else.
 fn check_artifacts(config: &Config) -> Result<(), CommandError> {
     let scan = ArtifactStore::new(&config.auth.dir).scan();
     let now = clock::now();
-    let usables = scan.artifacts.iter().filter(|artifact| usable(artifact, now).is_ok()).count();
-    if usables > 0 {
+    let mut usables = scan.artifacts.iter().filter(|artifact| usable(artifact, now).is_ok()).peekable();
+    if usables.peek().is_some() {
+        if usables.any(|artifact| Endpoint::of(artifact).is_ok_and(|endpoint| endpoint.is_tls())) {
+            Trust::new(config.ingest.ca_file.as_deref())?.client_config()?;
+        }
         return Ok(());
     }
     if let Some(problem) = scan.problems.into_iter().next() {

@@ -277,7 +277,7 @@ pub struct IngestConfig {
     pub silence_min_ms: u64,
     /// Silence is too long at this many of the account's own mean distances between two events of the kind. 0: never.
     pub silence_factor: u64,
-    /// PEM file of certificate authorities that are trusted besides the public ones, for a platform of your own.
+    /// PEM file of certificate authorities that are trusted besides the machine's, for a platform of your own.
     pub ca_file: Option<PathBuf>,
     /// The part of the accounts that this process serves, such as `1/3`; each account belongs to exactly one. All, where it is not set.
     pub shard: Option<Shard>,
@@ -334,6 +334,8 @@ pub struct RecordConfig {
     pub dir: Option<PathBuf>,
     /// Whether names, texts, ids and media are replaced, so that a recording can be shared.
     pub scrub: bool,
+    /// File with the key of the replacements, mode 0600: runs with the same key replace the same by the same. Without one each run has its own.
+    pub key_file: Option<PathBuf>,
     /// Longest time until a frame is in its file, milliseconds.
     pub flush_ms: u64,
     /// A file that is larger than this is followed by a new one, bytes.
@@ -353,6 +355,7 @@ impl Default for RecordConfig {
         Self {
             dir: None,
             scrub: false,
+            key_file: None,
             flush_ms: 1_000,
             file_max_bytes: 64 << 20,
             file_max_s: 3_600,

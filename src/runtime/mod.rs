@@ -1,4 +1,4 @@
-//! What every long-running part stands on: the clock, the stop signal, waiting after failures, logs, secret files.
+//! What every long-running part stands on: the clock, the stop signal, waiting after failures, logs, secret files, whom to trust.
 
 pub mod backoff;
 pub mod causes;
@@ -7,3 +7,4 @@ pub mod provision;
 pub mod secret_file;
 pub mod shutdown;
 pub mod telemetry;
+pub mod trust;

@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::config::RedisConfig;
+use crate::runtime::trust;
 
 use super::error::{Peer, ViewsError};
 use super::password;
@@ -90,6 +91,8 @@ impl Connection {
         if config.url.starts_with("rediss") {
             // An error only says that the process has chosen a provider already.
             let _ = rustls::crypto::ring::default_provider().install_default();
+            // The client reads them by itself, with each connection, and says less about what is missing.
+            trust::machine().map_err(|error| bad_url(error.to_string()))?;
         }
         let timeout = Duration::from_millis(config.timeout_ms.max(1)) + blocking;
         let peer = Peer {

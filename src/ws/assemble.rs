@@ -14,9 +14,13 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpC
 
 use crate::transform::normalize::QUARANTINE_CUT_BYTES;
 
-/// One message of the peer, text or binary.
+const TEXT: OpCode = OpCode::Data(Data::Text);
+
+/// One message of the peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payload {
+    /// Whether the peer called it text. Then it may still not be UTF-8; binary messages are read like the others.
+    pub is_text: bool,
     /// The bytes as they came; of a message over the limits, the first 64 KiB, or what the limits let pass where that is less.
     pub bytes: Bytes,
     /// How long the message was.
@@ -66,8 +70,9 @@ struct Frame {
 }
 
 /// A message that comes in several frames, or that is over the limits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Partial {
+    is_text: bool,
     bytes: Vec<u8>,
     length: u64,
     is_over: bool,
@@ -110,7 +115,7 @@ impl Assembler {
                 }
                 (OpCode::Data(_), None) => {
                     let bytes = take(read, frame.left);
-                    Some(Received::Message(Payload { length: bytes.len() as u64, bytes }))
+                    Some(Received::Message(Payload { is_text: frame.opcode == TEXT, length: bytes.len() as u64, bytes }))
                 }
                 (OpCode::Control(control), _) => Some(control_frame(control, take(read, frame.left))?),
             };
@@ -140,7 +145,7 @@ impl Assembler {
             // The common case: a message in one frame, which is taken out of what was read without a copy.
             (OpCode::Data(_), None) if is_final && length <= self.frame_max.min(self.message_max) => {}
             (OpCode::Data(_), None) => {
-                self.message = Some(Partial::default());
+                self.message = Some(Partial { is_text: opcode == TEXT, bytes: Vec::new(), length: 0, is_over: false });
                 self.announced(length);
             }
         }
@@ -160,7 +165,7 @@ impl Assembler {
 
     fn finish(&mut self, is_final: bool) -> Option<Received> {
         let message = self.message.take_if(|_| is_final)?;
-        Some(Received::Message(Payload { bytes: message.bytes.into(), length: message.length }))
+        Some(Received::Message(Payload { is_text: message.is_text, bytes: message.bytes.into(), length: message.length }))
     }
 }
 
@@ -223,7 +228,7 @@ mod tests {
     }
 
     fn message(bytes: &[u8], length: u64) -> Received {
-        Received::Message(Payload { bytes: Bytes::copy_from_slice(bytes), length })
+        Received::Message(Payload { is_text: true, bytes: Bytes::copy_from_slice(bytes), length })
     }
 
     fn written(opcode: OpCode, is_final: bool, payload: &[u8]) -> Vec<u8> {
@@ -234,7 +239,6 @@ mod tests {
 
     #[test]
     fn a_message_over_the_limits_is_cut_and_the_next_one_is_whole() {
-        const TEXT: OpCode = OpCode::Data(Data::Text);
         const MORE: OpCode = OpCode::Data(Data::Continue);
         let ping = || b"\x89\x01p".to_vec();
         let pinged = || Received::Ping(Bytes::from_static(b"p"));
@@ -278,6 +282,23 @@ mod tests {
             b"\x81\x7f\xff\xff\xff\xff\xff\xff\xff\xff", // a length that is none
         ] {
             assert_eq!(assemble(bytes, &[1_000], 1_000, 1_000), Err(Broken), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_what_its_first_frame_calls_it() {
+        const BINARY: OpCode = OpCode::Data(Data::Binary);
+        const MORE: OpCode = OpCode::Data(Data::Continue);
+        for (frames, is_text) in [
+            (vec![written(TEXT, true, b"a")], true),
+            (vec![written(BINARY, true, b"a")], false),
+            (vec![written(TEXT, false, b"a"), written(MORE, true, b"b")], true),
+            (vec![written(BINARY, false, b"a"), written(MORE, true, b"b")], false),
+            (vec![written(BINARY, true, b"too long")], false),
+        ] {
+            let received = assemble(&frames.concat(), &[1], 4, 4).unwrap();
+            let [Received::Message(payload)] = &received[..] else { panic!("{received:?}") };
+            assert_eq!(payload.is_text, is_text, "{frames:?}");
         }
     }
 

@@ -3,6 +3,7 @@
 //! The platform documents none of them. What stands here is what RFC 6455, the registry of close codes and HTTP say of themselves.
 
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{Failure, Reason, Verdict, blames_artifact};
 
@@ -47,6 +48,15 @@ pub(super) fn closed(close: Option<&CloseFrame>) -> Failure {
     of(code, Reason::ServerClosed)
 }
 
+/// What a close frame is answered with: itself, as RFC 6455 wants it, but for a number that nobody may send. Such a number still means what it says.
+pub(super) fn answer(close: Option<&CloseFrame>) -> Option<CloseFrame> {
+    let close = close?;
+    if close.code.is_allowed() {
+        return Some(close.clone());
+    }
+    Some(CloseFrame { code: CloseCode::Protocol, reason: "".into() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +71,18 @@ mod tests {
             let mut listed: Vec<u16> = CODES.iter().filter(|(_, of)| *of == verdict).map(|(code, _)| *code).collect();
             listed.sort_unstable();
             assert_eq!(told, listed, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_close_is_answered_with_itself_where_that_may_be_sent() {
+        let close = |code: u16, reason: &'static str| CloseFrame { code: code.into(), reason: reason.into() };
+        assert_eq!(answer(None), None);
+        for code in [1000, 1008, 1013, 3000, 4999] {
+            assert_eq!(answer(Some(&close(code, "why"))), Some(close(code, "why")));
+        }
+        for code in [0, 401, 999, 1004, 1005, 1006, 1016, 2999, 5000] {
+            assert_eq!(answer(Some(&close(code, "why"))), Some(close(1002, "")), "{code}");
         }
     }
 

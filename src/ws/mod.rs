@@ -4,18 +4,18 @@
 //! Does not own: what a frame means, nor where events go.
 
 mod assemble;
+#[cfg(test)]
+mod autobahn;
 mod close;
 pub mod serve;
 pub mod session;
 pub mod silence;
 pub mod socket;
-mod trust;
 mod upgrade;
 
 use std::fmt;
 
 pub use assemble::Payload;
-pub use trust::{Trust, TrustError};
 
 /// What the account's side of the socket sends first.
 pub(crate) fn connect_frame(token: &str) -> String {

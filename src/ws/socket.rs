@@ -30,10 +30,10 @@ use tokio_tungstenite::{MaybeTlsStream, client_async};
 use url::{Host, Url};
 
 use super::assemble::{Assembler, Broken, Payload, Received};
-use super::trust::Trust;
 use super::upgrade::Upgrade;
 use super::{Failure, Reason, close};
 use crate::config::IngestConfig;
+use crate::runtime::trust::{Trust, TrustError};
 use crate::schema::artifact::Artifact;
 
 /// Most frames, and about most bytes, of one chunk: enough to share out the cost of a wake-up, few enough to look at timers often.
@@ -44,6 +44,8 @@ const READ_BUFFER: usize = 64 << 10;
 const READ_MIN: usize = 4 << 10;
 /// All that we ever send are a token and heartbeats; a peer that lets this fill does not read.
 const WRITE_BUFFER_MAX: usize = 64 << 10;
+/// While less than this waits to be sent each ping has its own answer.
+const PONGS_MAX: usize = 4 << 10;
 
 /// What a connection may take: time for each step of its making, and bytes.
 #[derive(Debug, Clone, Copy)]
@@ -92,6 +94,12 @@ impl Endpoint {
             _ => Err(refused),
         }
     }
+
+    /// Whether TLS is spoken with it.
+    #[must_use]
+    pub const fn is_tls(&self) -> bool {
+        self.tls
+    }
 }
 
 impl fmt::Display for Endpoint {
@@ -108,7 +116,7 @@ pub struct Socket {
     /// What is to be sent. The system may have to be told to send on even where this is empty: `unflushed`.
     write: BytesMut,
     unflushed: bool,
-    /// The answer to the newest ping. Older ones need none, so a peer that only pings fills no memory.
+    /// The answer to the newest ping that found too much waiting to be sent. Older ones need none then, so a peer that only pings fills no memory.
     pong: Option<Bytes>,
     /// The end, found behind frames that were handed out first.
     ended: Option<Failure>,
@@ -135,7 +143,7 @@ pub async fn connect(artifact: &Artifact, limits: Limits, tls: &Trust) -> Result
             Host::Ipv4(ip) => ServerName::from(IpAddr::from(*ip)),
             Host::Ipv6(ip) => ServerName::from(IpAddr::from(*ip)),
         };
-        let connector = tokio_rustls::TlsConnector::from(tls.0.clone());
+        let connector = tokio_rustls::TlsConnector::from(tls.client_config().map_err(nobody_to_trust)?);
         let tls = async { connector.connect(name, tcp).await.map_err(|_| Failure::retry(Reason::Tls)) };
         MaybeTlsStream::Rustls(capped(limits.step, Reason::Tls, tls).await?)
     } else {
@@ -147,6 +155,13 @@ pub async fn connect(artifact: &Artifact, limits: Limits, tls: &Trust) -> Result
     let (stream, read) = library.into_inner().into_parts();
     let assembler = Assembler::new(limits.frame_max, limits.message_max);
     Ok(Socket { stream, read, assembler, write: BytesMut::new(), unflushed: false, pong: None, ended: None })
+}
+
+/// No account can be connected over TLS before somebody has mended this, so it is told in full.
+#[expect(clippy::needless_pass_by_value, reason = "what map_err calls takes the error")]
+fn nobody_to_trust(error: TrustError) -> Failure {
+    tracing::error!(%error, "no connection over TLS");
+    Failure::retry(Reason::Tls)
 }
 
 async fn capped<T>(cap: Duration, reason: Reason, step: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
@@ -227,11 +242,15 @@ impl Socket {
                     bytes += payload.bytes.len();
                     frames.push(payload);
                 }
-                Ok(Some(Received::Ping(data))) => self.pong = Some(data),
+                Ok(Some(Received::Ping(data))) => {
+                    if let Err(failure) = self.pong(data) {
+                        self.end(failure);
+                    }
+                }
                 Ok(Some(Received::Pong)) => {}
                 Ok(Some(Received::Close(close))) => {
                     // The answer is a courtesy: the connection ends whether it goes out or not.
-                    let _ = self.queue(Frame::close(close.clone()));
+                    let _ = self.queue(Frame::close(close::answer(close.as_ref())));
                     let _ = self.poll_flush(context);
                     self.end(close::closed(close.as_ref()));
                 }
@@ -291,8 +310,16 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
+    fn pong(&mut self, data: Bytes) -> Result<(), Failure> {
+        if self.pong.is_none() && self.write.len() < PONGS_MAX {
+            return self.queue(Frame::pong(data));
+        }
+        self.pong = Some(data);
+        Ok(())
+    }
+
     /// Appends a frame to what is to be sent, masked with a key that nobody can foresee, as RFC 6455 wants it of a client.
-    fn queue(&mut self, mut frame: Frame) -> Result<(), Failure> {
+    pub(super) fn queue(&mut self, mut frame: Frame) -> Result<(), Failure> {
         static RANDOM: LazyLock<&'static dyn SecureRandom> = LazyLock::new(|| rustls::crypto::ring::default_provider().secure_random);
         let mut mask = [0; 4];
         RANDOM.fill(&mut mask).map_err(|_| Failure::retry(Reason::Reset))?;

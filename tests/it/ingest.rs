@@ -9,11 +9,11 @@ use convpipe::bus::Refusal;
 use convpipe::config::IngestConfig;
 use convpipe::daemons::ingest::{self, Change, Counters, Counts, Ingest, IngestError, Intake, Publish};
 use convpipe::runtime::shutdown::Shutdown;
+use convpipe::runtime::trust::Trust;
 use convpipe::schema::artifact::{Artifact, ArtifactStatus};
 use convpipe::schema::envelope::Envelope;
 use convpipe::schema::event::{Event, EventKind};
 use convpipe::transform::normalize::FrameContext;
-use convpipe::ws::Trust;
 use convpipe::ws::serve::{self, Player};
 use convpipe::ws::session::Heard;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -27,6 +27,8 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Message;
 
 use crate::ws::artifact;
+
+mod push_back;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -108,7 +110,7 @@ fn say(envelope: &Envelope) -> String {
     }
 }
 
-/// A normalizer for frames that are a number: a message, or where it is negative a fan who types.
+/// A normalizer for frames that are a number: a message, or where it is negative a fan who types. `counters 3 of 7` are counters of conversation 7.
 fn translate(frame: &[u8], at: &FrameContext<'_>, intake: &mut Intake) {
     let text = String::from_utf8_lossy(frame);
     for (prefix, heard) in [(r#"{"connected""#, Heard::Connected), (r#"{"online""#, Heard::Online), (r#"{"error""#, Heard::error(&text))] {
@@ -117,6 +119,12 @@ fn translate(frame: &[u8], at: &FrameContext<'_>, intake: &mut Intake) {
         }
     }
     assert_ne!(text, "a bug");
+    if let Some(counters) = text.strip_prefix("counters ") {
+        let (number, of) = counters.split_once(" of ").unwrap();
+        let mut event = Event::of_account(EventKind::CountersUpdated, number.to_owned(), at.account_id, at.connection, at.received_at);
+        event.conversation_id = Some(of.to_owned().into());
+        return intake.event(&event);
+    }
     match text.trim().parse::<i64>() {
         Ok(number) => {
             let kind = if number < 0 { EventKind::TypingStarted } else { EventKind::MessageReceived };

@@ -14,6 +14,7 @@ mod docs;
 mod documents;
 mod fold;
 mod ingest;
+mod ingest_program;
 mod layering;
 mod normalize;
 mod operators;

@@ -6,10 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use convpipe::config::IngestConfig;
 use convpipe::runtime::shutdown::Shutdown;
+use convpipe::runtime::trust::Trust;
 use convpipe::schema::artifact::Artifact;
 use convpipe::ws::serve::{self, Player, token_of};
 use convpipe::ws::socket::{self, Socket};
-use convpipe::ws::{Failure, Payload, Reason, Trust, Verdict};
+use convpipe::ws::{Failure, Payload, Reason, Verdict};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -203,6 +204,8 @@ async fn peers_that_misbehave_are_classified() {
         (Peer::Close(1001, ""), "ws", code(1001, retry(Reason::ServerClosed))),
         (Peer::Close(1008, ""), "ws", code(1008, slow)),
         (Peer::Close(4000, "Wrong user"), "ws", code(4000, refused)),
+        // A number that nobody may send.
+        (Peer::Raw(b"\x88\x02\x03\xe7"), "ws", code(999, retry(Reason::ServerClosed))),
         (Peer::Reset, "ws", retry(Reason::Reset)),
         (Peer::Eof, "ws", retry(Reason::Reset)),
         // A reserved opcode; a masked frame; a continuation of nothing.
@@ -244,9 +247,14 @@ async fn what_cannot_be_read_is_handed_out_and_the_stream_goes_on() {
         ws.get_mut().write_all(&fragment).await.unwrap();
         ws.get_mut().write_all(&[b"\x80", &fragment[1..]].concat()).await.unwrap();
         ws.send(Message::text("after")).await.unwrap();
-        ws.send(Message::Ping("p".into())).await.unwrap();
-        let answer = timeout(LIMIT, ws.next()).await.unwrap().unwrap().unwrap();
-        assert_eq!(answer, Message::Pong("p".into()));
+        for ping in ["p", "q", "r"] {
+            ws.feed(Message::Ping(ping.into())).await.unwrap();
+        }
+        ws.flush().await.unwrap();
+        for pong in ["p", "q", "r"] {
+            let answer = timeout(LIMIT, ws.next()).await.unwrap().unwrap().unwrap();
+            assert_eq!(answer, Message::Pong(pong.into()));
+        }
         ws.close(None).await.unwrap();
         assert_eq!(timeout(LIMIT, ws.next()).await.unwrap().unwrap().unwrap(), Message::Close(None), "the close is answered");
     });

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::auth::{Content, Fault};
 use crate::runtime::secret_file::SecretFileError;
+use crate::runtime::trust::TrustError;
 use crate::schema::time::Millis;
 
 /// Why a provider gave no artifact: what happened, and what to do where that is not plain.
@@ -88,13 +89,11 @@ pub enum ProviderError {
     #[error("header_files: {} holds what cannot stand in a header", .0.display())]
     HeaderValue(PathBuf),
     /// The certificates to trust cannot be used.
-    #[error("ca_file: {}: {detail}", file.display())]
-    CaFile {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        detail: String,
-    },
+    #[error("ca_file: {0}")]
+    CaFile(TrustError),
+    /// Nobody is there to vouch for the endpoint.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
 }
 
 impl ProviderError {
@@ -103,7 +102,7 @@ impl ProviderError {
     pub const fn fault(&self) -> Fault {
         match self {
             Self::Unauthorized(_) => Fault::Refused,
-            Self::Nothing | Self::Header(_) | Self::HeaderValue(_) | Self::CaFile { .. } => Fault::Config,
+            Self::Nothing | Self::Header(_) | Self::HeaderValue(_) | Self::CaFile(_) | Self::Trust(_) => Fault::Config,
             Self::TooLarge { .. } | Self::Content(_) | Self::Pointer { .. } | Self::Ended(_) | Self::SameToken | Self::Redirect(_) => {
                 Fault::BadAnswer
             }

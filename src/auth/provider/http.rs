@@ -6,16 +6,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, StatusCode};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use secrecy::ExposeSecret as _;
 use secrecy::zeroize::Zeroizing;
 
@@ -23,6 +21,7 @@ use super::{Answer, Ask, ProviderError, answer, ms};
 use crate::config::{HttpConfig, HttpMethod};
 use crate::runtime::causes::chain;
 use crate::runtime::secret_file;
+use crate::runtime::trust::Trust;
 
 /// Longest wait for the connection, TLS included; the whole answer has the provider's own limit.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -48,7 +47,7 @@ impl fmt::Debug for Http {
 impl Http {
     pub(super) fn open(config: &HttpConfig) -> Result<Self, ProviderError> {
         let client = Client::builder()
-            .tls_backend_preconfigured(tls(config.ca_file.as_deref())?)
+            .tls_backend_preconfigured(tls(config)?)
             .redirect(Policy::none())
             .referer(false)
             .no_proxy()
@@ -121,24 +120,14 @@ fn check_status(response: &Response) -> Result<(), ProviderError> {
     }
 }
 
-/// Our own config: it names its crypto provider, so it does not depend on what else is compiled in.
-fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, ProviderError> {
-    let roots = match ca_file {
-        None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
-        Some(file) => trusted(file).map_err(|detail| ProviderError::CaFile { file: file.to_owned(), detail })?,
+/// Whoever may vouch for the endpoint. One on loopback without TLS needs nobody, and asks for none where the machine has none.
+fn tls(config: &HttpConfig) -> Result<ClientConfig, ProviderError> {
+    let trust = match &config.ca_file {
+        Some(file) => Trust::only(file).map_err(ProviderError::CaFile)?,
+        None if config.url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http:")) => Trust::nobody(),
+        None => Trust::new(None)?,
     };
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| ProviderError::Request { detail: error.to_string() })?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-fn trusted(file: &Path) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| error.to_string())? {
-        roots.add(certificate.map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
-    }
-    if roots.is_empty() { Err("holds no certificate".to_owned()) } else { Ok(roots) }
+    Ok(Arc::unwrap_or_clone(trust.client_config()?))
 }
 
 /// An error with its causes in one line, without the URL, which may name more than people should see.

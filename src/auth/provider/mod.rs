@@ -60,7 +60,7 @@ impl Provider {
     /// Prepares a provider; asks nobody yet.
     ///
     /// # Errors
-    /// [`ProviderError::CaFile`] where its certificates cannot be used, [`ProviderError::Nothing`] where the config names neither command nor endpoint.
+    /// [`ProviderError::CaFile`] and [`ProviderError::Trust`] where nobody can vouch for its endpoint, [`ProviderError::Nothing`] where the config names neither command nor endpoint.
     pub fn open(config: &ProviderConfig, answer_max: usize) -> Result<Self, ProviderError> {
         let kind = match (&config.command, &config.http) {
             (Some(command), _) => Kind::Command(Command::new(command)),

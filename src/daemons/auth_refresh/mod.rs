@@ -75,6 +75,9 @@ pub enum RefreshError {
     /// There is nobody to ask.
     #[error("no account has a provider; name one in auth.refresh.provider or in accounts.<id>.auth_provider")]
     NoProvider,
+    /// An account was asked for that cannot be one.
+    #[error("{0:?} is no account: those are 1 to 64 letters, digits, `-` or `_`")]
+    NoAccount(String),
     /// An account was asked for that has none.
     #[error("account {0:?} has no provider; name one in auth.refresh.provider or in accounts.<id>.auth_provider")]
     Account(String),
@@ -121,9 +124,7 @@ pub async fn run(refresh: AuthRefresh, shutdown: &Shutdown, tell: &mut dyn FnMut
     let store = ArtifactStore::new(&refresh.config.auth.dir);
     let providers = open_providers(&refresh.config)?;
     for account in &refresh.accounts {
-        if !is_account(account) || refresh.config.provider_of(account).is_none() {
-            return Err(RefreshError::Account(account.clone()));
-        }
+        check_account(&refresh.config, account)?;
     }
     store.check_folder()?;
     let _lock = RefreshLock::take(&store)?;
@@ -159,6 +160,17 @@ pub fn survey(config: &Arc<Config>, accounts: Vec<String>, now: Now) -> Result<V
     let members = Roster::new(ArtifactStore::new(&config.auth.dir), config.clone(), accounts).look()?;
     let known = members.iter().filter(|(_, member)| member.provider.is_some() || member.facts.artifact.is_some());
     Ok(known.map(|(account, member)| AccountStatus::of(account, member, &config.auth.refresh, now())).collect())
+}
+
+/// Whether a provider can be asked for this account.
+///
+/// # Errors
+/// [`RefreshError::NoAccount`] and [`RefreshError::Account`].
+pub fn check_account(config: &Config, account: &str) -> Result<(), RefreshError> {
+    if !is_account(account) {
+        return Err(RefreshError::NoAccount(account.to_owned()));
+    }
+    config.provider_of(account).map(|_| ()).ok_or_else(|| RefreshError::Account(account.to_owned()))
 }
 
 /// The providers that some account uses. One that none uses may be unfinished.

@@ -20,6 +20,7 @@ use super::record::Recorder;
 use super::{OnLive, OnRefused};
 use crate::runtime::clock::{self, Clock, Moment};
 use crate::runtime::shutdown::Shutdown;
+use crate::runtime::trust::Trust;
 use crate::schema::artifact::{Artifact, ArtifactStatus};
 use crate::schema::event::{Event, EventKind, Link};
 use crate::schema::ids::connection_id;
@@ -27,7 +28,7 @@ use crate::schema::time::Millis;
 use crate::transform::normalize::FrameContext;
 use crate::ws::session::{Action, CLOSE_MS, Heard, Input, Session, Signal, Timing, Which};
 use crate::ws::socket::{self, Endpoint, Limits, Socket};
-use crate::ws::{Failure, HEARTBEAT_FRAME, Payload, Reason, Trust, connect_frame};
+use crate::ws::{Failure, HEARTBEAT_FRAME, Payload, Reason, connect_frame};
 
 /// What all accounts share.
 #[derive(Clone)]

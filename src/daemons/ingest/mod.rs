@@ -32,8 +32,8 @@ pub use self::record::{RecordError, Recorder};
 pub use self::translate::translate;
 use crate::config::IngestConfig;
 use crate::runtime::shutdown::Shutdown;
+use crate::runtime::trust::Trust;
 use crate::schema::artifact::Artifact;
-use crate::ws::Trust;
 
 /// How often the counters are logged, if they changed.
 const REPORT_EVERY: Duration = Duration::from_secs(60);

@@ -111,6 +111,9 @@ fn a_provider_that_fails_is_left_alone_and_the_old_artifact_stays() {
     assert!(said.contains("200000001: no new artifact from script: the program ended with exit code 3; next attempt in "), "{said}");
     // Within the backoff nobody is asked, and the run still says that something is wrong.
     assert_eq!(place.once(&[]), (69, String::new()));
+    let (code, said) = place.once(&["-v"]);
+    assert!(code == 69 && said.contains("200000001: waits until 20"), "{said}");
+    assert!(said.contains(" UTC after a failure: the program ended with exit code 3; --force asks at once"), "{said}");
     assert_eq!((place.calls().len(), place.artifact().generation, place.record().failures), (1, 4, 1));
     // Unless a person insists.
     place.answers(&answer(ACCOUNT, "new-token", DAY));
@@ -151,7 +154,7 @@ fn the_account_that_people_have_to_act_on_decides_the_exit_code() {
 fn what_is_not_set_up_is_a_config_error() {
     let mut place = Place::new();
     let (code, said) = place.once(&["--account", "../x"]);
-    assert_eq!((code, said.contains("\"../x\" has no provider")), (78, true), "{said}");
+    assert_eq!((code, said.contains("\"../x\" is no account: those are 1 to 64 letters")), (2, true), "{said}");
     place.config["auth"]["refresh"]["provider"] = json!("scrpit");
     let (code, said) = place.once(&[]);
     assert_eq!((code, said.contains("there is no \"scrpit\" in auth.providers; the nearest is script")), (78, true), "{said}");
@@ -229,4 +232,19 @@ fn metrics_are_written_whole_for_everybody() {
 
     let (code, said) = place.once(&["--account", ACCOUNT, "--metrics-file", "no/such/folder/x.prom"]);
     assert_eq!((code, said.contains("no/such/folder/x.prom: the metrics cannot be written")), (75, true), "{said}");
+}
+
+#[test]
+fn the_samples_in_deploy_run_as_they_are() {
+    for sample in ["auth-refresh.cron", "convpipe-auth-refresh.service"] {
+        let place = Place::new();
+        place.answers(&answer(ACCOUNT, "new-token", DAY));
+        let text = std::fs::read_to_string(format!("{}/deploy/{sample}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let command = text.lines().find_map(|line| line.split_once("--config /etc/convpipe/convpipe.yaml auth-refresh ")).expect(sample).1;
+        let here = format!("{}/", place.dir().display());
+        let args: Vec<String> = command.split_whitespace().map(|arg| arg.replace("/var/lib/node_exporter/", &here)).collect();
+        let output = place.run(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{sample}: {output:?}");
+        assert!(place.path("convpipe-auth.prom").exists(), "{sample}: {args:?}");
+    }
 }

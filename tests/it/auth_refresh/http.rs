@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
-use super::place::{ACCOUNT, CANARY, Place, answer, artifact};
+use super::place::{ACCOUNT, CANARY, LIMIT, Place, answer, artifact};
 use super::server::{Server, response};
+use crate::support::process::Process;
 
 const DAY: i64 = 86_400;
 
@@ -145,6 +146,34 @@ fn tls_is_checked() {
         place.write("ca.pem", content, 0o644);
         let (code, said) = place.once(&["--force"]);
         assert_eq!((code, said.contains(says)), (78, true), "{said}");
+    }
+}
+
+#[test]
+fn without_a_file_the_machine_s_authorities_are_trusted() {
+    let body = answer(ACCOUNT, "new-token", DAY).to_string();
+    let (secure, clear) = (
+        Server::start_tls({
+            let body = body.clone();
+            move |_| response("200 OK", "", &body)
+        }),
+        Server::start(move |_| response("200 OK", "", &body)),
+    );
+    for (url, authorities, code, says) in [
+        (secure.url("/"), &*secure.certificate, 0, ""),
+        (secure.url("/"), "", 78, "this machine names no certificate authorities to trust"),
+        // To loopback in the clear nobody has to vouch for.
+        (clear.url("/"), "", 0, ""),
+    ] {
+        let place = place(&json!({ "url": url }));
+        place.write("machine.pem", authorities, 0o644);
+        place.write_config();
+        let machine = place.path("machine.pem");
+        let variables = [("SSL_CERT_FILE", machine.to_str().unwrap()), ("SSL_CERT_DIR", "")];
+        let output = Process::start_with(place.dir(), &["auth-refresh", "--once"], &variables).wait(LIMIT);
+        let said = output.stderr.join("\n");
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(says) && (code == 0 || said.contains("SSL_CERT_FILE")), "{said}");
     }
 }
 

@@ -25,6 +25,8 @@ const LEVEL: i32 = 3;
 const NAMES_MAX: u32 = 100;
 /// A disk that takes nothing is reported this often.
 const REPORT_EVERY: Duration = Duration::from_secs(30);
+/// Frames of several accounts are taken out of order by less than this, milliseconds; more is a clock that was set back.
+const OUT_OF_ORDER_MS: i64 = 1_000;
 
 pub(super) struct Files {
     dir: PathBuf,
@@ -33,6 +35,8 @@ pub(super) struct Files {
     size_max: u64,
     age_max: Duration,
     segment: Option<Segment>,
+    /// When the newest file began: the next one is named after no earlier time.
+    newest: Millis,
     /// Lines that are not in the file yet, and how many.
     lines: Vec<u8>,
     waiting: u64,
@@ -60,6 +64,7 @@ impl Files {
             size_max: config.size_max_bytes,
             age_max: Duration::from_secs(config.age_max_s),
             segment: None,
+            newest: Millis(0),
             lines: Vec::new(),
             waiting: 0,
             reported: None,
@@ -76,7 +81,11 @@ impl Files {
             self.segment = None;
         }
         let is_first = self.segment.is_none();
-        let segment = self.segment.get_or_insert_with(|| Segment { t0: at, t_ms: 0, began: Instant::now(), file: None, size: 0 });
+        let t0 = if (0..OUT_OF_ORDER_MS).contains(&self.newest.since(at)) { self.newest } else { at };
+        if is_first {
+            self.newest = t0;
+        }
+        let segment = self.segment.get_or_insert_with(|| Segment { t0, t_ms: 0, began: Instant::now(), file: None, size: 0 });
         // A clock that was set back makes no line earlier than the one before.
         segment.t_ms = segment.t_ms.max(u64::try_from(at.since(segment.t0)).unwrap_or(0));
         let before = self.lines.len();
@@ -182,11 +191,12 @@ fn line(lines: &mut Vec<u8>, t_ms: u64, t0: Option<Millis>, account: &str, frame
     Ok(())
 }
 
-/// A new file for its owner alone, named after when its first frame came, so that names sort as times do.
+/// A new file for its owner alone, named after when its first frame came, so that names sort as times do: `_` comes behind the `.` of the first
+/// file of a millisecond.
 fn create(dir: &Path, t0: Millis) -> io::Result<(File, PathBuf)> {
     let stamp = t0.to_string().replace(['-', ':'], "");
     for n in 0..NAMES_MAX {
-        let more = if n == 0 { String::new() } else { format!("-{n}") };
+        let more = if n == 0 { String::new() } else { format!("_{n:02}") };
         let path = dir.join(format!("{BEGIN}{stamp}{more}{ENDING}"));
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
             Ok(file) => return Ok((file, path)),

@@ -14,12 +14,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use secrecy::ExposeSecret as _;
 use tokio::sync::oneshot;
 
 use self::files::Files;
 use self::scrub::Scrubber;
 use super::counters::Counters;
 use crate::config::RecordConfig;
+use crate::runtime::secret_file::{self, SecretFileError};
 use crate::schema::time::Millis;
 use crate::ws::Payload;
 
@@ -27,6 +29,9 @@ use crate::ws::Payload;
 const QUEUE_FRAMES_MAX: usize = 16_384;
 /// What a frame costs beyond its bytes, about.
 const FRAME_OVERHEAD: usize = 96;
+/// Shortest key, characters, and largest file of one.
+const KEY_MIN: usize = 32;
+const KEY_FILE_MAX_BYTES: u64 = 4 << 10;
 /// How often old files are looked for, whether frames come or not.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
@@ -44,6 +49,12 @@ pub enum RecordError {
     /// The system has no randomness for the key of a scrubbed recording.
     #[error("cannot make a key to scrub recordings with")]
     Key,
+    /// The key's file cannot be used.
+    #[error("ingest.record.key_file: {0}")]
+    KeyFile(#[from] SecretFileError),
+    /// The key can be guessed.
+    #[error("ingest.record.key_file: {} holds fewer than {KEY_MIN} characters; make one with `openssl rand -hex 32`", .0.display())]
+    KeyShort(PathBuf),
 }
 
 /// Takes frames to the writer; clones share it. The writer ends when all of them are gone.
@@ -82,7 +93,7 @@ impl Recorder {
         let Some(dir) = &config.dir else { return Ok(None) };
         let failed = |error| RecordError::Dir { dir: dir.clone(), error };
         let files = Files::open(dir, config).map_err(failed)?;
-        let scrubber = config.scrub.then(Scrubber::new).transpose().map_err(|scrub::NoKey| RecordError::Key)?;
+        let scrubber = config.scrub.then(|| scrubber(config)).transpose()?;
         let (sender, receiver) = sync_channel(QUEUE_FRAMES_MAX);
         let (done, ended) = oneshot::channel();
         let queued = Arc::new(AtomicUsize::new(0));
@@ -122,6 +133,16 @@ impl Recorder {
             Counters::add(&self.counters.record_dropped, 1);
         }
     }
+}
+
+fn scrubber(config: &RecordConfig) -> Result<Scrubber, RecordError> {
+    let Some(file) = &config.key_file else { return Scrubber::new().map_err(|scrub::NoKey| RecordError::Key) };
+    let key = secret_file::read(file, KEY_FILE_MAX_BYTES)?;
+    let key = key.expose_secret();
+    if key.chars().count() < KEY_MIN {
+        return Err(RecordError::KeyShort(file.clone()));
+    }
+    Ok(Scrubber::with_key(key.as_bytes()))
 }
 
 impl RecordWriter {
