@@ -8,6 +8,7 @@ use std::time::Duration;
 use convpipe::bus::Refusal;
 use convpipe::config::IngestConfig;
 use convpipe::daemons::ingest::{self, Change, Counters, Counts, Ingest, IngestError, Intake, Publish};
+use convpipe::runtime::clock::Clock;
 use convpipe::runtime::shutdown::Shutdown;
 use convpipe::schema::artifact::{Artifact, ArtifactStatus};
 use convpipe::schema::envelope::Envelope;
@@ -16,6 +17,7 @@ use convpipe::transform::normalize::FrameContext;
 use convpipe::ws::Trust;
 use convpipe::ws::serve::{self, Player};
 use convpipe::ws::session::Heard;
+use convpipe::ws::socket;
 use futures_util::{SinkExt as _, StreamExt as _};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt as _;
@@ -154,6 +156,9 @@ fn start(config: IngestConfig, artifacts: Vec<Artifact>) -> Running {
     let ingest = Ingest {
         config,
         trust: Trust::new(None).unwrap(),
+        dial: socket::tcp(),
+        clock: Clock::start(),
+        marks: None,
         recorder: None,
         scan: move || {
             let artifacts = scanned.lock().unwrap().clone();

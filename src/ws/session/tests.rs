@@ -36,7 +36,7 @@ fn wall(mono_ms: u64) -> Millis {
 pub(super) const READY: Input = ready(1);
 
 pub(super) const fn ready(generation: u64) -> Input {
-    Input::Artifact { generation, status: ArtifactStatus::Ready }
+    Input::Artifact { generation, status: ArtifactStatus::Ready, life: None }
 }
 
 const fn closed(reason: Reason) -> Action {
@@ -51,6 +51,7 @@ fn gap(from: Option<u64>, to: u64, reason: Reason) -> Action {
     Action::Emit(Signal::Gap { from: from.map(wall), to: wall(to), reason })
 }
 
+const MISSED: Action = Action::Emit(Signal::Missed);
 const OPENED: Action = Action::Emit(Signal::Opened);
 const RESET: Input = Input::Lost(Which::Main, Failure::retry(Reason::Reset));
 pub(super) const NO_CONNECT: Input = Input::ConnectFailed(Failure::retry(Reason::Connect));
@@ -84,7 +85,7 @@ fn an_account_goes_live() {
     check("the same artifact again changes nothing", live(vec![(5, READY, vec![])]), Some(20_000));
     check(
         "an artifact that is not ready waits for people",
-        vec![(0, Input::Artifact { generation: 1, status: ArtifactStatus::NeedsOtp }, vec![auth(ArtifactStatus::NeedsOtp)])],
+        vec![(0, Input::Artifact { generation: 1, status: ArtifactStatus::NeedsOtp, life: None }, vec![auth(ArtifactStatus::NeedsOtp)])],
         None,
     );
     check(
@@ -126,11 +127,11 @@ fn heartbeats() {
         "one missed is forgiven",
         live(vec![
             beat(20_000),
-            (25_000, Input::Tick, vec![]),
+            (25_000, Input::Tick, vec![MISSED]),
             beat(40_000),
             (40_001, Input::Heard(Which::Main, Heard::Online), vec![]),
             beat(60_000),
-            (65_000, Input::Tick, vec![]),
+            (65_000, Input::Tick, vec![MISSED]),
         ]),
         Some(80_000),
     );
@@ -138,10 +139,10 @@ fn heartbeats() {
         "two missed in a row are death, whatever data came",
         live(vec![
             beat(20_000),
-            (25_000, Input::Tick, vec![]),
+            (25_000, Input::Tick, vec![MISSED]),
             (30_000, Input::Heard(Which::Main, Heard::Data), vec![]),
             beat(40_000),
-            (45_000, Input::Tick, vec![Action::Close(Which::Main, Reason::Heartbeat), closed(Reason::Heartbeat)]),
+            (45_000, Input::Tick, vec![MISSED, Action::Close(Which::Main, Reason::Heartbeat), closed(Reason::Heartbeat)]),
             (46_000, Input::Tick, vec![Action::Connect]),
             (46_000, Input::Opened, vec![Action::SendConnect]),
             (46_100, Input::Heard(Which::Main, Heard::Connected), vec![OPENED, gap(Some(30_000), 46_100, Reason::Heartbeat)]),
@@ -162,7 +163,7 @@ fn heartbeats() {
     );
     check(
         "after a pause the answer has its full time again",
-        live(vec![(19_000, Input::Paused, vec![]), beat(20_000), (30_000, Input::Resumed, vec![]), (35_000, Input::Tick, vec![])]),
+        live(vec![(19_000, Input::Paused, vec![]), beat(20_000), (30_000, Input::Resumed, vec![]), (35_000, Input::Tick, vec![MISSED])]),
         Some(40_000),
     );
 }
@@ -275,7 +276,107 @@ fn new_artifacts() {
     assert_eq!(session.on(Input::Tick, at(700)), [Action::Connect]);
 }
 
-const OTP: Input = Input::Artifact { generation: 2, status: ArtifactStatus::NeedsOtp };
+/// Prepared at 0, ends after 80 s.
+const fn aging(generation: u64, ends_s: i64) -> Input {
+    let life = Some(Life { begins: Some(Millis(86_400_000)), ends: Millis(86_400_000 + ends_s * 1_000) });
+    Input::Artifact { generation, status: ArtifactStatus::Ready, life }
+}
+
+#[test]
+fn a_token_that_grows_old() {
+    let (late, expired) = (Action::Emit(Signal::Late), Action::Emit(Signal::Expired));
+    let beat = |time, more: &[Action]| {
+        let mut actions = more.to_vec();
+        actions.push(Action::SendHeartbeat);
+        [(time, Input::Tick, actions), (time + 1, Input::Heard(Which::Main, Heard::Online), vec![])]
+    };
+    let live_on = |input, more: Vec<Step>| {
+        let mut steps = live(vec![]);
+        steps[0].1 = input;
+        steps.extend([20_000, 40_000].into_iter().flat_map(|time| beat(time, &[])));
+        steps.extend(more);
+        steps
+    };
+    check("is looked after at three quarters", live_on(aging(1, 80), beat(60_000, &[Action::Look]).into()), Some(70_000));
+    let to_the_end = |more: Vec<Step>| {
+        let mut steps: Vec<Step> = beat(60_000, &[Action::Look]).into();
+        steps.push((70_000, Input::Tick, vec![late]));
+        steps.extend(beat(80_000, &[expired]));
+        steps.extend(more);
+        live_on(aging(1, 80), steps)
+    };
+    check("is told once that it is late and once that it has ended, and what is live lives on", to_the_end(vec![]), Some(100_000));
+    check(
+        "is not connected with again, and the next one is",
+        to_the_end(vec![
+            (81_000, RESET, vec![closed(Reason::Reset)]),
+            (200_000, Input::Tick, vec![]),
+            (200_001, ready(2), vec![Action::Connect]),
+            (200_002, Input::Opened, vec![Action::SendConnect]),
+            (200_003, Input::Heard(Which::Main, Heard::Connected), vec![OPENED, gap(Some(80_001), 200_003, Reason::Reset)]),
+        ]),
+        Some(220_003),
+    );
+    check(
+        "gives way to the next one whenever that comes, which has a life of its own",
+        live_on(
+            aging(1, 80),
+            vec![
+                (60_000, Input::Tick, vec![Action::Look, Action::SendHeartbeat]),
+                (60_001, Input::Heard(Which::Main, Heard::Online), vec![]),
+                (65_000, aging(2, 85), vec![Action::Connect]),
+                // A quarter of its 85 s is left at 63.75 s, which is over.
+                (65_001, Input::Tick, vec![Action::Look]),
+                (65_002, Input::Opened, vec![Action::SendConnect]),
+                (65_003, CONNECTED_OTHER, vec![closed(Reason::NewArtifact), Action::Promote, OPENED]),
+            ],
+        ),
+        Some(65_003 + OVERLAP_MS),
+    );
+    check(
+        "ends a backoff",
+        vec![
+            (0, aging(1, 80), vec![Action::Connect]),
+            (60_000, Input::Tick, vec![Action::Look]),
+            (79_500, NO_CONNECT, vec![]),
+            (80_000, Input::Tick, vec![late, expired]),
+            (90_000, Input::Tick, vec![]),
+        ],
+        None,
+    );
+    check(
+        "ends the attempts to rotate to it",
+        live(vec![
+            (10, aging(2, 8), vec![Action::Connect]),
+            (7_500, NO_CONNECT, vec![]),
+            (7_600, Input::Tick, vec![Action::Look, late]),
+            (8_000, Input::Tick, vec![expired]),
+            (9_000, Input::Tick, vec![]),
+        ]),
+        Some(20_000),
+    );
+    check(
+        "that was refused is of no interest any more",
+        vec![(0, aging(1, 80), vec![Action::Connect]), (1, REFUSED, vec![Action::Emit(Signal::Refused)])],
+        None,
+    );
+}
+
+#[test]
+fn what_an_earlier_session_heard_begins_the_first_gap() {
+    let mark = Mark { heard_at: wall(0), pace: [(EventKind::MessageReceived, 5_000)].into() };
+    let mut session = session().remembering(&mark);
+    assert_eq!(session.mark(), Some(mark.clone()));
+    session.on(READY, at(9_000));
+    session.on(Input::Opened, at(9_000));
+    let actions = session.on(Input::Heard(Which::Main, Heard::Connected), at(9_001));
+    assert_eq!(actions, [OPENED, gap(Some(0), 9_001, Reason::Start)]);
+    assert_eq!(session.mark(), Some(Mark { heard_at: wall(9_001), ..mark }));
+    assert_eq!(session.baseline.due(), Some(9_001 + 60_000), "silence is known from the first moment");
+    assert_eq!(super::tests::session().mark(), None);
+}
+
+const OTP: Input = Input::Artifact { generation: 2, status: ArtifactStatus::NeedsOtp, life: None };
 pub(super) const CONNECTED_OTHER: Input = Input::Heard(Which::Other, Heard::Connected);
 
 /// From a live session to the new socket that has its token.
@@ -463,7 +564,10 @@ fn any_input() -> impl Strategy<Value = Input> {
     let mut kinds = Kinds::NONE;
     kinds.add(EventKind::MessageReceived);
     prop_oneof![
-        3 => (0u64..4, status).prop_map(|(generation, status)| Input::Artifact { generation, status }),
+        3 => (0u64..4, status, prop::option::of((0i64..100_000, 0i64..200_000))).prop_map(|(generation, status, life)| {
+            let life = life.map(|(begins, ends)| Life { begins: Some(Millis(begins)), ends: Millis(ends) });
+            Input::Artifact { generation, status, life }
+        }),
         4 => Just(Input::Opened),
         1 => failure().prop_map(Input::ConnectFailed),
         1 => (which(), failure()).prop_map(|(which, failure)| Input::Lost(which, failure)),
@@ -487,11 +591,16 @@ proptest! {
                 // No such answer comes where nobody asked.
                 if !std::mem::take(&mut connecting) { continue; }
             }
+            let ended = session.age.is_over();
             let promoted = session.on(input, now);
             let swaps = promoted.contains(&Action::Promote);
             for (n, action) in promoted.iter().enumerate() {
                 match action {
-                    Action::Connect => { prop_assert!(!connecting, "one connect at a time"); connecting = true; }
+                    Action::Connect => {
+                        prop_assert!(!connecting, "one connect at a time");
+                        prop_assert!(!(ended && session.age.is_over()), "none with a token that has ended");
+                        connecting = true;
+                    }
                     Action::Abort => { prop_assert!(connecting); connecting = false; }
                     // Opened and closed come in turns.
                     Action::Emit(Signal::Opened) => { prop_assert!(!opened); opened = true; }
