@@ -92,7 +92,9 @@ impl Case {
             events,
             gap: (None, 0),
             heard: vec![],
-            counts: |counts| vec![("connects", counts.connects, 1), ("refusals", counts.refusals, 1), failed(counts, Reason::AuthRefused, 1)],
+            counts: |counts| {
+                vec![("connects", counts.connects, 1), ("refusals", counts.refusals, 1), failed(counts, Reason::AuthRefused, 1)]
+            },
             quarantined: 0,
         }
     }
@@ -107,7 +109,12 @@ impl Case {
             gap: (None, 0),
             heard: vec!["1 token"],
             counts: |counts| {
-                vec![("connects", counts.connects, 1), ("failures", counts.failures, 0), ("rejected", counts.rejected, 1), ("gaps", counts.gaps, 1)]
+                vec![
+                    ("connects", counts.connects, 1),
+                    ("failures", counts.failures, 0),
+                    ("rejected", counts.rejected, 1),
+                    ("gaps", counts.gaps, 1),
+                ]
             },
             quarantined: 1,
         }
@@ -156,15 +163,26 @@ fn cases() -> Vec<Case> {
     let mut cases = vec![
         Case::before_live("TCP is never answered", vec![NoTcp], 11_000, |counts| timed_out(counts, Reason::Connect)),
         Case::before_live("TCP is refused", vec![NoPort], 1_000, |counts| failed_once(counts, Reason::Connect)),
-        Case { scheme: "wss", ..Case::before_live("TLS is never answered", vec![Nothing], 11_000, |counts| timed_out(counts, Reason::Tls)) },
-        Case { scheme: "wss", ..Case::before_live("TLS too slow", vec![Tls(10_001), Upgrade], 11_000, |counts| timed_out(counts, Reason::Tls)) },
-        Case { scheme: "wss", ..Case::before_live("no TLS", vec![Garbage(b"220 ESMTP\r\n\r\n")], 1_000, |counts| failed_once(counts, Reason::Tls)) },
+        Case {
+            scheme: "wss",
+            ..Case::before_live("TLS is never answered", vec![Nothing], 11_000, |counts| timed_out(counts, Reason::Tls))
+        },
+        Case {
+            scheme: "wss",
+            ..Case::before_live("TLS too slow", vec![Tls(10_001), Upgrade], 11_000, |counts| timed_out(counts, Reason::Tls))
+        },
+        Case {
+            scheme: "wss",
+            ..Case::before_live("no TLS", vec![Garbage(b"220 ESMTP\r\n\r\n")], 1_000, |counts| failed_once(counts, Reason::Tls))
+        },
         Case::before_live("the handshake is never answered", vec![Nothing], 11_000, |counts| timed_out(counts, Reason::Handshake)),
         Case::before_live("no HTTP", vec![Garbage(b"220 ESMTP\r\n\r\n")], 1_000, |counts| failed_once(counts, Reason::Handshake)),
         Case::before_live("500", vec![Status(500)], 1_000, |counts| failed_once(counts, Reason::Handshake)),
         Case::before_live("503", vec![Status(503)], 1_000, |counts| failed_once(counts, Reason::Handshake)),
         Case::before_live("silent after the token", vec![Upgrade, Mute], 11_000, |counts| failed_once(counts, Reason::NotConnected)),
-        Case::before_live("another frame first", vec![Upgrade, text(r#"{"online":[]}"#)], 1_000, |counts| failed_once(counts, Reason::NotConnected)),
+        Case::before_live("another frame first", vec![Upgrade, text(r#"{"online":[]}"#)], 1_000, |counts| {
+            failed_once(counts, Reason::NotConnected)
+        }),
         Case::before_live("`error` once", error(), 1_000, |counts| failed_once(counts, Reason::ErrorFrame)),
         Case {
             scripts: vec![error(), error()],
@@ -364,7 +382,8 @@ async fn a_flood_that_the_bus_does_not_take() {
     let counts = running.counters.read();
     assert!(counts.waits_a == 1 && counts.waits_ms == 0 && counts.dropped_c > 0 && counts.buffer_bytes <= 40_000, "{counts:?}");
     running.events.down.store(false, std::sync::atomic::Ordering::SeqCst);
-    let all = |messages: &Vec<convpipe::schema::envelope::Envelope>| messages.iter().filter(|m| say(m).starts_with("message")).count() == 2_000;
+    let all =
+        |messages: &Vec<convpipe::schema::envelope::Envelope>| messages.iter().filter(|m| say(m).starts_with("message")).count() == 2_000;
     tokio::time::timeout(Duration::from_secs(600), running.events.messages.subscribe().wait_for(all)).await.unwrap().unwrap();
     let counts = running.stop().await.unwrap();
     assert!(counts.waits_ms >= 29_000, "{counts:?}");

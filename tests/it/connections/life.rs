@@ -83,7 +83,7 @@ async fn a_token_that_has_ended_is_not_connected_with_again() {
     assert_eq!(said(&running)[2..], ended);
     assert_eq!(running.counters.read().connects, 1);
     running.artifacts.lock().unwrap()[0] = living(2, 1_000);
-    until(clock, 102).await;
+    until(clock, 110).await;
     assert_eq!(said(&running)[5..], ["connection.opened", "connection.gap heartbeat", "message.received 2"]);
     running.stop().await.unwrap();
 }
