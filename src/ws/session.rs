@@ -10,6 +10,7 @@
 //! connection is live before the old one ends, and what both carry in between has the same event ids.
 
 mod age;
+mod live;
 mod words;
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::schema::time::Millis;
 
 pub use self::age::Life;
 use self::age::{Age, Due};
+use self::live::{Live, Pause};
 pub use self::words::{Action, Heard, Input, Mark, Signal, Timing, Which};
 
 /// `error` frames in a row after which the session material counts as refused: their codes are unknown, so two retries are allowed.
@@ -83,26 +85,6 @@ enum Turn {
     Connecting,
     Authenticating { until: u64 },
     Overlap { until: u64 },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Live {
-    since: u64,
-    heartbeat_at: u64,
-    /// The oldest question without an answer was sent, and its answer is due then; far away while paused.
-    answer_by: Option<u64>,
-    missed: u32,
-    pause: Pause,
-    /// A rotation failed and is tried again then.
-    rotate_at: Option<u64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pause {
-    Never,
-    Since(u64),
-    /// Resumed, after a pause that was long enough to be what the connection may die of until then.
-    Suspect(u64),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -586,22 +568,8 @@ impl Session {
     }
 }
 
-impl Live {
-    const fn is_paused(self) -> bool {
-        matches!(self.pause, Pause::Since(_))
-    }
-
-    /// When the next heartbeat is due, or the answer to the last one.
-    fn due(self) -> u64 {
-        self.answer_due().map_or(self.heartbeat_at, |due| due.min(self.heartbeat_at))
-    }
-
-    /// When the answer is due; never while nobody reads.
-    const fn answer_due(self) -> Option<u64> {
-        if self.is_paused() { None } else { self.answer_by }
-    }
-}
-
+#[cfg(test)]
+mod aging;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -85,7 +85,7 @@ async fn no_secret_of_an_artifact_is_in_anything_that_ingest_writes() {
     for (content, mode, why) in [
         (format!("{{\"token\": \"{CANARY}\""), 0o600, "well-formed JSON"),
         (artifact("200000002", 3, port).to_string(), 0o600, "another account"),
-        (artifact("200000001", 3, port).to_string(), 0o640, "chmod 0600"),
+        (artifact("200000001", 3, port).to_string(), 0o640, "chmod 600"),
     ] {
         let beside = path("auth/.new");
         fs::write(&beside, content).unwrap();
