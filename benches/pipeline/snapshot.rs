@@ -31,7 +31,8 @@ fn run(only: &str, subscription: &str, events: usize) {
         stack.drained(&bus, subscription).await;
     });
     let seconds = began.elapsed().as_secs_f64();
-    let redis = if only == "views" { format!(", Redis' CPU {:.1} us each", redis_cpu(&stack) / events as f64 * 1e6) } else { String::new() };
+    let redis =
+        if only == "views" { format!(", Redis' CPU {:.1} us each", redis_cpu(&stack) / events as f64 * 1e6) } else { String::new() };
     println!(
         "{:<48} {:>10.0}   start included; its CPU {:.1} us each{redis}; RSS {:.0} MB",
         format!("snapshot --only {only}: events/s"),

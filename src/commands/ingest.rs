@@ -8,12 +8,12 @@ use crate::auth::{ArtifactStore, usable};
 use crate::backends;
 use crate::bus::Bus;
 use crate::config::{Config, Override, Shard};
-use crate::daemons::ingest::{self, Artifacts, Counters, Ingest, OnLive, OnRefused, Recorder, translate};
-use crate::runtime::clock;
+use crate::daemons::ingest::{self, Artifacts, Counters, Ingest, Marks, OnLive, OnRefused, Recorder, translate};
+use crate::runtime::clock::{self, Clock};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::trust::Trust;
 use crate::schema::artifact::RequestReason;
-use crate::ws::socket::Endpoint;
+use crate::ws::socket::{self, Endpoint};
 
 /// Longest wait for the end of a recording.
 const RECORD_MAX: Duration = Duration::from_secs(5);
@@ -92,6 +92,9 @@ pub(super) async fn serve(config: &Config, bus: &Bus, on_live: Option<OnLive>, s
     let service = Ingest {
         config: config.ingest.clone(),
         trust: Trust::new(config.ingest.ca_file.as_deref())?,
+        dial: socket::tcp(),
+        clock: Clock::start(),
+        marks: Some(Arc::new(Marks::open(&config.ingest.state_dir, config.ingest.shard, clock::now()))),
         recorder,
         scan: move || artifacts.look(),
         scan_every: Duration::from_millis(config.auth.watch_ms),

@@ -94,6 +94,7 @@ pub enum Command {
 /// # Errors
 /// What the command could not do, with its exit code. [`Context::conclude`] tells it.
 pub fn run(context: &Context, command: Command) -> Result<Exit, CommandError> {
+    crate::runtime::core_dump::forbid();
     match command {
         Command::Ingest(args) => ingest::run(context, &args),
         Command::Snapshot(args) => snapshot::run(context, &args),

@@ -29,6 +29,7 @@ impl Config {
             ("bus.embedded.dir", &mut self.bus.embedded.dir),
             ("documents.embedded.path", &mut self.documents.embedded.path),
             ("auth.dir", &mut self.auth.dir),
+            ("ingest.state_dir", &mut self.ingest.state_dir),
         ];
         let maybe = [
             ("redis.password_file", self.redis.password_file.as_mut()),

@@ -281,6 +281,8 @@ pub struct IngestConfig {
     pub ca_file: Option<PathBuf>,
     /// The part of the accounts that this process serves, such as `1/3`; each account belongs to exactly one. All, where it is not set.
     pub shard: Option<Shard>,
+    /// Folder in which is remembered when each account was last heard of, so that a gap after a restart has a beginning.
+    pub state_dir: PathBuf,
     /// Recordings of what comes over the sockets.
     pub record: RecordConfig,
     /// Largest message, bytes; of a larger one the beginning and the length are quarantined, and the stream goes on.
@@ -315,6 +317,7 @@ impl Default for IngestConfig {
             silence_factor: 20,
             ca_file: None,
             shard: None,
+            state_dir: ".convpipe/ingest".into(),
             record: RecordConfig::default(),
             message_max_bytes: 4 << 20,
             frame_max_bytes: 1 << 20,

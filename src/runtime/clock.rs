@@ -34,19 +34,30 @@ pub struct Moment {
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     start: Instant,
+    /// In a simulation, the time of day at the start; it goes on with the monotonic clock.
+    simulated: Option<Millis>,
 }
 
 impl Clock {
     /// A clock whose monotonic time begins at zero, now. Needs a tokio runtime only where its time is paused.
     #[must_use]
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        Self { start: Instant::now(), simulated: None }
+    }
+
+    /// A clock whose time of day is `wall` now and goes on with the monotonic clock, not with the system's: where tokio's time is paused, an hour of
+    /// both passes in a moment.
+    #[must_use]
+    pub fn simulated(wall: Millis) -> Self {
+        Self { start: Instant::now(), simulated: Some(wall) }
     }
 
     /// Now, on both clocks.
     #[must_use]
     pub fn moment(&self) -> Moment {
-        Moment { mono_ms: u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX), wall: now() }
+        let mono_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let wall = self.simulated.map_or_else(now, |start| start.plus(i64::try_from(mono_ms).unwrap_or(i64::MAX)));
+        Moment { mono_ms, wall }
     }
 
     /// The instant at which the monotonic clock shows `mono_ms`.
@@ -67,6 +78,13 @@ mod tests {
         tokio::time::advance(Duration::from_millis(1500)).await;
         assert_eq!(clock.moment().mono_ms, 1500);
         assert_eq!(clock.instant(1500), Instant::now());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_simulated_day_goes_on_with_it() {
+        let clock = Clock::simulated(Millis(7));
+        tokio::time::advance(Duration::from_millis(1500)).await;
+        assert_eq!(clock.moment(), Moment { mono_ms: 1500, wall: Millis(1507) });
     }
 
     #[test]

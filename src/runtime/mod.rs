@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod causes;
 pub mod clock;
+pub mod core_dump;
 pub mod provision;
 pub mod secret_file;
 pub mod shutdown;

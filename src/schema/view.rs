@@ -328,7 +328,7 @@ pub struct GapView {
 /// The state of an account's session material.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuthView {
-    /// `ready`, `needs_otp`, `needs_face_check`, `rejected`, `refused`.
+    /// `needs_otp`, `needs_face_check`, `rejected`, `expired`.
     pub status: String,
     /// Since when.
     pub as_of: Millis,

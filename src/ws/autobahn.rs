@@ -51,7 +51,7 @@ async fn connect(url: &str) -> Socket {
     }))
     .expect("an artifact");
     let config = IngestConfig { message_max_bytes: 32 << 20, frame_max_bytes: 32 << 20, ..IngestConfig::default() };
-    socket::connect(&artifact, (&config).into(), &Trust::nobody()).await.expect("the fuzzing server listens")
+    socket::connect(&artifact, (&config).into(), &Trust::nobody(), &socket::tcp()).await.expect("the fuzzing server listens")
 }
 
 /// Sends each message back until the connection ends.

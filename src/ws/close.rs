@@ -30,7 +30,7 @@ fn verdict(code: u16) -> Verdict {
 fn of(code: u16, otherwise: Reason) -> Failure {
     let verdict = verdict(code);
     let reason = if verdict == Verdict::Refused { Reason::AuthRefused } else { otherwise };
-    Failure { reason, verdict, close_code: Some(code) }
+    Failure { verdict, close_code: Some(code), ..Failure::retry(reason) }
 }
 
 /// What it means that the handshake was answered with this status.

@@ -70,6 +70,26 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 16] = [
+        Self::Start,
+        Self::Connect,
+        Self::Tls,
+        Self::Handshake,
+        Self::NotConnected,
+        Self::Heartbeat,
+        Self::Silent,
+        Self::ServerClosed,
+        Self::Reset,
+        Self::Protocol,
+        Self::ErrorFrame,
+        Self::AuthRefused,
+        Self::Artifact,
+        Self::Backpressure,
+        Self::NewArtifact,
+        Self::Shutdown,
+    ];
+
     /// The word.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -115,7 +135,7 @@ pub enum Verdict {
 
 /// A connection that did not come about, or ended. Never carries a secret: neither URL path, query, header, token nor the peer's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}{}", CloseCode(*.close_code))]
+#[error("{reason}{}{}", if *.timed_out { " (timeout)" } else { "" }, CloseCode(*.close_code))]
 pub struct Failure {
     /// Why.
     pub reason: Reason,
@@ -123,19 +143,27 @@ pub struct Failure {
     pub verdict: Verdict,
     /// The WebSocket close code, where the peer gave one; for a handshake refused over HTTP its status.
     pub close_code: Option<u16>,
+    /// The step was not refused: it did not end within its time.
+    pub timed_out: bool,
 }
 
 impl Failure {
     /// A failure that is worth another attempt.
     #[must_use]
     pub const fn retry(reason: Reason) -> Self {
-        Self { reason, verdict: Verdict::Retry, close_code: None }
+        Self { reason, verdict: Verdict::Retry, close_code: None, timed_out: false }
     }
 
     /// A failure that ends the session material's use.
     #[must_use]
     pub const fn refused(reason: Reason) -> Self {
-        Self { reason, verdict: Verdict::Refused, close_code: None }
+        Self { reason, verdict: Verdict::Refused, close_code: None, timed_out: false }
+    }
+
+    /// A step that took too long; worth another attempt.
+    #[must_use]
+    pub const fn timeout(reason: Reason) -> Self {
+        Self { timed_out: true, ..Self::retry(reason) }
     }
 }
 

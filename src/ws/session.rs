@@ -5,9 +5,12 @@
 //! tried again; an account that is live stays live while a new artifact is tried. Every transition stands in the table of `docs/connections.md`, which
 //! a test makes out of this code.
 //!
-//! A gap begins with the last frame that was heard (nothing at the very start) and ends when the account is live again. A rotation has none: the new
+//! At three quarters of its token's life another artifact is looked for; one whose token has ended is not connected with. A gap begins with the last
+//! frame that was heard (nothing at the very first start) and ends when the account is live again. A rotation has none: the new
 //! connection is live before the old one ends, and what both carry in between has the same event ids.
 
+mod age;
+mod live;
 mod words;
 
 use std::time::Duration;
@@ -19,7 +22,10 @@ use crate::runtime::clock::Moment;
 use crate::schema::artifact::ArtifactStatus;
 use crate::schema::time::Millis;
 
-pub use self::words::{Action, Heard, Input, Signal, Timing, Which};
+pub use self::age::Life;
+use self::age::{Age, Due};
+use self::live::{Live, Pause};
+pub use self::words::{Action, Heard, Input, Mark, Signal, Timing, Which};
 
 /// `error` frames in a row after which the session material counts as refused: their codes are unknown, so two retries are allowed.
 const ERRORS_MAX: u32 = 3;
@@ -36,6 +42,8 @@ pub struct Session {
     timing: Timing,
     state: State,
     artifact: Option<(u64, ArtifactStatus)>,
+    /// How old its token is.
+    age: Age,
     /// The platform refused this artifact; a connection on an older one may live on.
     refused: bool,
     rng: fastrand::Rng,
@@ -79,26 +87,6 @@ enum Turn {
     Overlap { until: u64 },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Live {
-    since: u64,
-    heartbeat_at: u64,
-    /// The oldest question without an answer was sent, and its answer is due then; far away while paused.
-    answer_by: Option<u64>,
-    missed: u32,
-    pause: Pause,
-    /// A rotation failed and is tried again then.
-    rotate_at: Option<u64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pause {
-    Never,
-    Since(u64),
-    /// Resumed, after a pause that was long enough to be what the connection may die of until then.
-    Suspect(u64),
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Socket {
     Open,
@@ -114,6 +102,7 @@ impl Session {
             timing,
             state: State::Waiting,
             artifact: None,
+            age: Age::UNKNOWN,
             refused: false,
             backoff: Backoff::with_rng(ms(timing.backoff_min), ms(timing.backoff_max), rng.fork()),
             rng,
@@ -123,6 +112,20 @@ impl Session {
             heard_at: None,
             gap: Reason::Start,
         }
+    }
+
+    /// The session goes on from what an earlier one of the account, in this process or another, remembered.
+    #[must_use]
+    pub fn remembering(mut self, mark: &Mark) -> Self {
+        self.heard_at = Some(mark.heard_at);
+        self.baseline.remember(&mark.pace);
+        self
+    }
+
+    /// What a later session of the account should remember; `None` where nothing was ever heard.
+    #[must_use]
+    pub fn mark(&self) -> Option<Mark> {
+        self.heard_at.map(|heard_at| Mark { heard_at, pace: self.baseline.pace() })
     }
 
     /// Whether the account is live: `connected` came and that socket is still there.
@@ -155,7 +158,8 @@ impl Session {
     /// The monotonic time at which [`Input::Tick`] is due; `None` where no timer runs.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
-        match self.state {
+        let age = if self.uses_artifact() { self.age.due() } else { None };
+        let timer = match self.state {
             State::Authenticating { until } | State::Backoff { until } | State::Draining { until } => Some(until),
             State::Live(live) => {
                 let silence = if live.is_paused() { None } else { self.baseline.due() };
@@ -164,14 +168,20 @@ impl Session {
             State::Rotating(live, Turn::Connecting) => Some(live.due()),
             State::Rotating(live, Turn::Authenticating { until } | Turn::Overlap { until }) => Some(live.due().min(until)),
             State::Waiting | State::Connecting | State::Refused | State::Stopped => None,
-        }
+        };
+        [timer, age].into_iter().flatten().min()
+    }
+
+    /// Whether the age of the newest artifact is of any interest.
+    const fn uses_artifact(&self) -> bool {
+        !matches!(self.state, State::Waiting | State::Refused | State::Draining { .. } | State::Stopped)
     }
 
     /// Takes one input and says what to do. An input that the state does not expect (a late answer, a timer that was overtaken) does nothing.
     pub fn on(&mut self, input: Input, now: Moment) -> Vec<Action> {
         let mut actions = Vec::new();
         match input {
-            Input::Artifact { generation, status } => self.on_artifact(generation, status, now, &mut actions),
+            Input::Artifact { generation, status, life } => self.on_artifact((generation, status), life, now, &mut actions),
             Input::Opened => self.on_opened(now, &mut actions),
             Input::ConnectFailed(failure) => match self.state {
                 State::Connecting => self.fail(failure, Socket::Gone, now, &mut actions),
@@ -198,12 +208,14 @@ impl Session {
         actions
     }
 
-    fn on_artifact(&mut self, generation: u64, status: ArtifactStatus, now: Moment, actions: &mut Vec<Action>) {
+    fn on_artifact(&mut self, artifact: (u64, ArtifactStatus), life: Option<Life>, now: Moment, actions: &mut Vec<Action>) {
         let over = matches!(self.state, State::Draining { .. } | State::Stopped);
-        if over || self.artifact == Some((generation, status)) {
+        if over || self.artifact == Some(artifact) {
             return;
         }
-        self.artifact = Some((generation, status));
+        let (_, status) = artifact;
+        self.artifact = Some(artifact);
+        self.age = if status == ArtifactStatus::Ready { Age::of(life, now) } else { Age::UNKNOWN };
         (self.refused, self.errors) = (false, 0);
         self.backoff.reset();
         let next = match self.state {
@@ -345,6 +357,7 @@ impl Session {
     }
 
     fn on_tick(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        self.grow_old(now, actions);
         match self.state {
             State::Authenticating { until } if until <= now.mono_ms => {
                 self.fail(Failure::retry(Reason::NotConnected), Socket::Open, now, actions);
@@ -380,6 +393,28 @@ impl Session {
         }
     }
 
+    /// What the age of the newest artifact asks for. What is live stays live beyond the end: when it has to go the platform says so.
+    fn grow_old(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if !self.uses_artifact() {
+            return;
+        }
+        while let Some(due) = self.age.tick(now) {
+            match due {
+                Due::Renewal => actions.push(Action::Look),
+                Due::Late => actions.push(Action::Emit(Signal::Late)),
+                Due::End => {
+                    actions.push(Action::Emit(Signal::Expired));
+                    match &mut self.state {
+                        State::Live(live) | State::Rotating(live, _) => live.rotate_at = None,
+                        State::Backoff { .. } => self.state = State::Waiting,
+                        // An attempt that is under way comes to its own end.
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+
     /// The heartbeat of what is live. Whether it still is.
     fn beat(&mut self, now: Moment, actions: &mut Vec<Action>) -> bool {
         let timing = self.timing;
@@ -387,6 +422,7 @@ impl Session {
         if live.answer_due().is_some_and(|due| due <= now.mono_ms) {
             live.answer_by = None;
             live.missed += 1;
+            actions.push(Action::Emit(Signal::Missed));
             if live.missed >= MISSED_MAX {
                 self.fail(Failure::retry(Reason::Heartbeat), Socket::Open, now, actions);
                 return false;
@@ -478,6 +514,7 @@ impl Session {
         self.state = match self.artifact {
             Some((_, status)) if status != ArtifactStatus::Ready => State::Waiting,
             _ if self.refused => State::Refused,
+            _ if self.age.is_over() && failure.verdict != Verdict::Refused => State::Waiting,
             _ => match self.judge(failure, actions) {
                 Some(wait) => State::Backoff { until: now.mono_ms.saturating_add(wait) },
                 None => State::Refused,
@@ -490,7 +527,7 @@ impl Session {
         if socket == Socket::Open {
             actions.push(Action::Close(Which::Other, failure.reason));
         }
-        let wait = self.judge(failure, actions);
+        let wait = self.judge(failure, actions).filter(|_| !self.age.is_over());
         self.state = State::Live(Live { rotate_at: wait.map(|wait| now.mono_ms.saturating_add(wait)), ..live });
     }
 
@@ -501,6 +538,7 @@ impl Session {
         }
         if failure.verdict == Verdict::Refused || self.errors >= ERRORS_MAX {
             self.refused = true;
+            self.age = Age::UNKNOWN;
             actions.push(Action::Emit(Signal::Refused));
             return None;
         }
@@ -530,22 +568,8 @@ impl Session {
     }
 }
 
-impl Live {
-    const fn is_paused(self) -> bool {
-        matches!(self.pause, Pause::Since(_))
-    }
-
-    /// When the next heartbeat is due, or the answer to the last one.
-    fn due(self) -> u64 {
-        self.answer_due().map_or(self.heartbeat_at, |due| due.min(self.heartbeat_at))
-    }
-
-    /// When the answer is due; never while nobody reads.
-    const fn answer_due(self) -> Option<u64> {
-        if self.is_paused() { None } else { self.answer_by }
-    }
-}
-
+#[cfg(test)]
+mod aging;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! Owns: the baseline of each kind that is watched, and when its silence is too long. Does not own: what is done about it. Invariant: a kind whose
 //! silence was told is learnt anew before it can be told again, so a night without messages ends no more than one connection a kind.
 
+use std::collections::BTreeMap;
+
 use crate::runtime::clock::Moment;
 use crate::schema::event::EventKind;
 use crate::schema::time::Millis;
@@ -37,6 +39,9 @@ impl Kinds {
     }
 }
 
+/// Mean distance between two events, milliseconds, of each kind whose baseline is known: what outlives a process.
+pub type Pace = BTreeMap<EventKind, u64>;
+
 /// How often an account hears of each kind.
 #[derive(Debug)]
 pub(super) struct Baseline {
@@ -64,6 +69,21 @@ impl Baseline {
     pub(super) fn begin(&mut self, now: Moment) {
         for track in &mut self.tracks {
             (track.last_ms, track.last) = (now.mono_ms, now.wall);
+        }
+    }
+
+    /// The kinds that are known.
+    pub(super) fn pace(&self) -> Pace {
+        let known = |(at, track): (usize, &Track)| (track.samples >= SAMPLES_MIN).then_some((WATCHED[at], track.mean_ms));
+        self.tracks.iter().enumerate().filter_map(known).collect()
+    }
+
+    /// Goes on with what was known. It counts as barely enough, so what comes now soon weighs more.
+    pub(super) fn remember(&mut self, pace: &Pace) {
+        for (track, kind) in self.tracks.iter_mut().zip(WATCHED) {
+            if let Some(&mean_ms) = pace.get(&kind) {
+                *track = Track { mean_ms, samples: SAMPLES_MIN, ..*track };
+            }
         }
     }
 
@@ -129,6 +149,19 @@ mod tests {
             assert_eq!(baseline.silent(at(last + expected)), Some((EventKind::MessageReceived, at(last).wall)));
             assert_eq!((baseline.due(), baseline.silent(at(last * 100))), (None, None), "told once");
         }
+    }
+
+    #[test]
+    fn what_is_known_outlives_the_process() {
+        let mut before = Baseline::new(1_000, 10);
+        before.begin(at(0));
+        (1..=40).for_each(|n| before.seen(kinds(&[EventKind::MessageReceived]), at(n * 1_000)));
+        (1..=10).for_each(|n| before.seen(kinds(&[EventKind::TypingStarted]), at(n * 1_000)));
+        assert_eq!(before.pace().into_iter().collect::<Vec<_>>(), [(EventKind::MessageReceived, 1_000)], "ten are too few to know");
+        let mut after = Baseline::new(1_000, 10);
+        after.remember(&before.pace());
+        after.begin(at(500));
+        assert_eq!((after.due(), after.pace()), (Some(10_500), before.pace()));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use rustls::crypto::SecureRandom;
 use rustls::pki_types::ServerName;
 use secrecy::ExposeSecret as _;
-use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::error::Error;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, header};
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
-use tokio_tungstenite::{MaybeTlsStream, client_async};
 use url::{Host, Url};
 
 use super::assemble::{Assembler, Broken, Payload, Received};
@@ -108,9 +108,25 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// A byte stream in both directions, below TLS or above it.
+pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Wire for S {}
+
+/// What opens the byte stream to an endpoint: [`tcp`], or in a simulation something that needs no network. TLS and the handshake are done over it.
+pub type Dial = Arc<dyn Fn(Endpoint) -> Dialling + Send + Sync>;
+/// A byte stream that is being opened.
+pub type Dialling = Pin<Box<dyn Future<Output = Result<Box<dyn Wire>, Failure>> + Send>>;
+
+/// Over the network.
+#[must_use]
+pub fn tcp() -> Dial {
+    Arc::new(|endpoint| Box::pin(async move { Ok(Box::new(connect_tcp(&endpoint).await?) as Box<dyn Wire>) }))
+}
+
 /// An open WebSocket.
 pub struct Socket {
-    stream: MaybeTlsStream<TcpStream>,
+    stream: Box<dyn Wire>,
     read: BytesMut,
     assembler: Assembler,
     /// What is to be sent. The system may have to be told to send on even where this is empty: `unflushed`.
@@ -132,22 +148,22 @@ impl fmt::Debug for Socket {
 ///
 /// # Errors
 /// [`Failure`]: the step that failed, and what that means for the next attempt.
-pub async fn connect(artifact: &Artifact, limits: Limits, tls: &Trust) -> Result<Socket, Failure> {
+pub async fn connect(artifact: &Artifact, limits: Limits, tls: &Trust, dial: &Dial) -> Result<Socket, Failure> {
     let endpoint = Endpoint::of(artifact)?;
     let request = request(artifact)?;
 
-    let tcp = capped(limits.step, Reason::Connect, tcp(&endpoint)).await?;
-    let stream = if endpoint.tls {
+    let wire = capped(limits.step, Reason::Connect, dial(endpoint.clone())).await?;
+    let stream: Box<dyn Wire> = if endpoint.tls {
         let name = match &endpoint.host {
             Host::Domain(name) => ServerName::try_from(name.clone()).map_err(|_| Failure::refused(Reason::Artifact))?,
             Host::Ipv4(ip) => ServerName::from(IpAddr::from(*ip)),
             Host::Ipv6(ip) => ServerName::from(IpAddr::from(*ip)),
         };
         let connector = tokio_rustls::TlsConnector::from(tls.client_config().map_err(nobody_to_trust)?);
-        let tls = async { connector.connect(name, tcp).await.map_err(|_| Failure::retry(Reason::Tls)) };
-        MaybeTlsStream::Rustls(capped(limits.step, Reason::Tls, tls).await?)
+        let tls = async { connector.connect(name, wire).await.map_err(|_| Failure::retry(Reason::Tls)) };
+        Box::new(capped(limits.step, Reason::Tls, tls).await?)
     } else {
-        MaybeTlsStream::Plain(tcp)
+        wire
     };
     let handshake = async { client_async(request, Upgrade::new(stream)).await.map_err(|error| handshake_failure(&error)) };
     // Boxed: the handshake's future is large and would be part of every session's.
@@ -165,10 +181,10 @@ fn nobody_to_trust(error: TrustError) -> Failure {
 }
 
 async fn capped<T>(cap: Duration, reason: Reason, step: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    timeout(cap, step).await.unwrap_or(Err(Failure::retry(reason)))
+    timeout(cap, step).await.unwrap_or(Err(Failure::timeout(reason)))
 }
 
-async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, Failure> {
+async fn connect_tcp(endpoint: &Endpoint) -> Result<TcpStream, Failure> {
     let failed = Failure::retry(Reason::Connect);
     let connected = match &endpoint.host {
         Host::Domain(name) => TcpStream::connect((name.as_str(), endpoint.port)).await,

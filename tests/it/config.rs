@@ -318,7 +318,9 @@ fn the_default_file_has_every_text_and_is_the_default() {
     let loaded = load_text(&file, &[], &[]).unwrap();
     let mut expected = Config::default();
     let folder = loaded.file.as_ref().unwrap().parent().unwrap();
-    for path in [&mut expected.bus.embedded.dir, &mut expected.documents.embedded.path, &mut expected.auth.dir] {
+    for path in
+        [&mut expected.bus.embedded.dir, &mut expected.documents.embedded.path, &mut expected.auth.dir, &mut expected.ingest.state_dir]
+    {
         *path = folder.join(&*path);
     }
     assert_eq!(loaded.config, expected);
@@ -336,7 +338,7 @@ fn the_default_file_has_every_text_and_is_the_default() {
 
 #[test]
 fn a_rendered_config_loads_as_itself() {
-    let text = "bus: { embedded: { dir: /b } }\nauth: { dir: /a }\ndocuments: { embedded: { path: /d } }\nredis: { user: \"null\", prefix: \"007\" }\nlog: { filter: \"a b: #c\" }\naccounts:\n  \"0123\":\n    high_value: { fans: [\"1\", \"a, b\"] }\n  a.b: { tiers: [{ name: \"x: y\", spend_min: 0 }] }\n";
+    let text = "bus: { embedded: { dir: /b } }\nauth: { dir: /a }\ningest: { state_dir: /i }\ndocuments: { embedded: { path: /d } }\nredis: { user: \"null\", prefix: \"007\" }\nlog: { filter: \"a b: #c\" }\naccounts:\n  \"0123\":\n    high_value: { fans: [\"1\", \"a, b\"] }\n  a.b: { tiers: [{ name: \"x: y\", spend_min: 0 }] }\n";
     let loaded = load_text(text, &[], &[]).unwrap();
     for origins in [false, true] {
         let printed = render(&loaded, origins);

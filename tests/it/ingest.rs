@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use convpipe::bus::Refusal;
 use convpipe::config::IngestConfig;
-use convpipe::daemons::ingest::{self, Change, Counters, Counts, Ingest, IngestError, Intake, Publish};
+use convpipe::daemons::ingest::{self, Change, Counters, Counts, Ingest, IngestError, Intake, Marks, Publish};
+use convpipe::runtime::clock::Clock;
 use convpipe::runtime::shutdown::Shutdown;
 use convpipe::runtime::trust::Trust;
 use convpipe::schema::artifact::{Artifact, ArtifactStatus};
@@ -16,6 +17,7 @@ use convpipe::schema::event::{Event, EventKind};
 use convpipe::transform::normalize::FrameContext;
 use convpipe::ws::serve::{self, Player};
 use convpipe::ws::session::Heard;
+use convpipe::ws::socket::{self, Dial};
 use futures_util::{SinkExt as _, StreamExt as _};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt as _;
@@ -34,9 +36,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// A bus in memory that can be told to refuse.
 #[derive(Clone, Default)]
-struct Topic {
-    messages: Arc<watch::Sender<Vec<Envelope>>>,
-    down: Arc<AtomicBool>,
+pub(crate) struct Topic {
+    pub(crate) messages: Arc<watch::Sender<Vec<Envelope>>>,
+    pub(crate) down: Arc<AtomicBool>,
     /// What says one of these is refused for good.
     refuses: Arc<Mutex<Vec<&'static str>>>,
 }
@@ -44,7 +46,7 @@ struct Topic {
 /// What was refused for good; nothing where the bus is down.
 #[derive(Debug, thiserror::Error)]
 #[error("the bus refuses {}", .0.len())]
-struct Refused(Vec<Refusal>);
+pub(crate) struct Refused(Vec<Refusal>);
 
 impl Publish for Topic {
     type Error = Refused;
@@ -96,7 +98,7 @@ impl Topic {
 }
 
 /// `message.received 7`, `connection.closed reset`, or of a quarantine message its reason and bytes.
-fn say(envelope: &Envelope) -> String {
+pub(crate) fn say(envelope: &Envelope) -> String {
     if let Some(reason) = envelope.attribute("reason") {
         return format!("{reason} {}", String::from_utf8_lossy(envelope.data()));
     }
@@ -137,11 +139,11 @@ fn translate(frame: &[u8], at: &FrameContext<'_>, intake: &mut Intake) {
 }
 
 /// A running ingest.
-struct Running {
-    artifacts: Arc<Mutex<Vec<Artifact>>>,
-    events: Topic,
-    quarantine: Topic,
-    counters: Arc<Counters>,
+pub(crate) struct Running {
+    pub(crate) artifacts: Arc<Mutex<Vec<Artifact>>>,
+    pub(crate) events: Topic,
+    pub(crate) quarantine: Topic,
+    pub(crate) counters: Arc<Counters>,
     live: Arc<Mutex<Vec<String>>>,
     shutdown: Shutdown,
     task: JoinHandle<Result<Counts, IngestError>>,
@@ -152,7 +154,28 @@ fn config() -> IngestConfig {
     IngestConfig { backoff_min_ms: 1, backoff_max_ms: 5, drain_timeout_s: 5, ..IngestConfig::default() }
 }
 
+/// What the network, the time and the disk are to an ingest.
+pub(crate) struct World {
+    pub(crate) dial: Dial,
+    pub(crate) clock: Clock,
+    pub(crate) marks: Option<Arc<Marks>>,
+    pub(crate) trust: Trust,
+    pub(crate) scan_every: Duration,
+}
+
+impl World {
+    pub(crate) fn real() -> Self {
+        let trust = Trust::new(None).unwrap();
+        Self { dial: socket::tcp(), clock: Clock::start(), marks: None, trust, scan_every: Duration::from_millis(5) }
+    }
+}
+
 fn start(config: IngestConfig, artifacts: Vec<Artifact>) -> Running {
+    start_in(World::real(), config, artifacts)
+}
+
+pub(crate) fn start_in(world: World, config: IngestConfig, artifacts: Vec<Artifact>) -> Running {
+    let World { dial, clock, marks, trust, scan_every } = world;
     let (artifacts, shutdown) = (Arc::new(Mutex::new(artifacts)), Shutdown::new());
     let (events, quarantine, counters) = (Topic::default(), Topic::default(), Arc::new(Counters::default()));
     let scanned = artifacts.clone();
@@ -161,7 +184,10 @@ fn start(config: IngestConfig, artifacts: Vec<Artifact>) -> Running {
     let went_live = live.clone();
     let ingest = Ingest {
         config,
-        trust: Trust::new(None).unwrap(),
+        trust,
+        dial,
+        clock,
+        marks,
         recorder: None,
         scan: move || {
             let artifacts = scanned.lock().unwrap().clone();
@@ -171,7 +197,7 @@ fn start(config: IngestConfig, artifacts: Vec<Artifact>) -> Running {
             changes.extend(artifacts.into_iter().map(|artifact| Change::Present(Arc::new(artifact))));
             Ok::<_, Infallible>(changes)
         },
-        scan_every: Duration::from_millis(5),
+        scan_every,
         translate,
         events: events.clone(),
         quarantine: quarantine.clone(),
@@ -194,7 +220,7 @@ impl Running {
         assert!(waited.await.is_ok(), "{what}: only {:?}", self.counters.read());
     }
 
-    async fn stop(self) -> Result<Counts, IngestError> {
+    pub(crate) async fn stop(self) -> Result<Counts, IngestError> {
         self.shutdown.request();
         timeout(LIMIT, self.task).await.unwrap().unwrap()
     }

@@ -9,6 +9,7 @@ mod auth_refresh;
 mod bus;
 mod cli;
 mod config;
+mod connections;
 mod dev;
 mod docs;
 mod documents;

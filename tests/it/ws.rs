@@ -42,7 +42,8 @@ fn trust() -> Trust {
 }
 
 async fn open(account: &str, url: &str) -> Socket {
-    let mut socket = socket::connect(&artifact(account, 1, url), (&IngestConfig::default()).into(), &trust()).await.unwrap();
+    let mut socket =
+        socket::connect(&artifact(account, 1, url), (&IngestConfig::default()).into(), &trust(), &socket::tcp()).await.unwrap();
     socket.send(format!(r#"{{"act":"connect","token":"{}"}}"#, token_of(account))).unwrap();
     socket
 }
@@ -105,7 +106,8 @@ async fn strangers_are_refused() {
     let shutdown = Shutdown::new();
     let (_player, url, _served) = platform(&shutdown).await;
     for said in [r#"{"act":"connect","token":"replay-3"}"#, r#"{"act":"get_onlines","ids":[]}"#, "no JSON", r#"{"act":"connect"}"#] {
-        let mut socket = socket::connect(&artifact("1", 1, &url), (&IngestConfig::default()).into(), &trust()).await.unwrap();
+        let mut socket =
+            socket::connect(&artifact("1", 1, &url), (&IngestConfig::default()).into(), &trust(), &socket::tcp()).await.unwrap();
         socket.send(said).unwrap();
         assert_eq!(read(&mut socket, 1).await.unwrap(), [r#"{"error":1}"#], "{said}");
         assert_eq!(read_end(&mut socket).await.reason, Reason::ServerClosed, "{said}");
@@ -194,8 +196,8 @@ async fn peers_that_misbehave_are_classified() {
     let refused = Failure::refused(Reason::AuthRefused);
     let slow = Failure { verdict: Verdict::Slow, ..retry(Reason::ServerClosed) };
     for (behaviour, scheme, expected) in [
-        (Peer::Silent, "ws", retry(Reason::Handshake)),
-        (Peer::Silent, "wss", retry(Reason::Tls)),
+        (Peer::Silent, "ws", Failure::timeout(Reason::Handshake)),
+        (Peer::Silent, "wss", Failure::timeout(Reason::Tls)),
         (Peer::Garbage, "wss", retry(Reason::Tls)),
         (Peer::Garbage, "ws", retry(Reason::Handshake)),
         (Peer::Status(401), "ws", code(401, refused)),
@@ -217,7 +219,10 @@ async fn peers_that_misbehave_are_classified() {
         let url = format!("{scheme}://{}/?secret=canary", listener.local_addr().unwrap());
         let serving = tokio::spawn(peer(listener, behaviour));
         let config = IngestConfig { connect_timeout_ms: 100, ..IngestConfig::default() };
-        let failure = match timeout(LIMIT, socket::connect(&artifact("1", 1, &url), (&config).into(), &trust())).await.unwrap() {
+        let failure = match timeout(LIMIT, socket::connect(&artifact("1", 1, &url), (&config).into(), &trust(), &socket::tcp()))
+            .await
+            .unwrap()
+        {
             Err(failure) => failure,
             Ok(mut socket) => {
                 if matches!(behaviour, Peer::Raw(_)) {
@@ -259,7 +264,7 @@ async fn what_cannot_be_read_is_handed_out_and_the_stream_goes_on() {
         assert_eq!(timeout(LIMIT, ws.next()).await.unwrap().unwrap().unwrap(), Message::Close(None), "the close is answered");
     });
     let config = IngestConfig { message_max_bytes: 150_000, frame_max_bytes: 120_000, ..IngestConfig::default() };
-    let mut socket = socket::connect(&artifact("1", 1, &url), (&config).into(), &trust()).await.unwrap();
+    let mut socket = socket::connect(&artifact("1", 1, &url), (&config).into(), &trust(), &socket::tcp()).await.unwrap();
     let frames = read_payloads(&mut socket, 5).await.unwrap();
     let told: Vec<(usize, u64, u8)> = frames.iter().map(|frame| (frame.bytes.len(), frame.length, frame.bytes[0])).collect();
     let kept = 64 << 10;
@@ -274,7 +279,7 @@ async fn nobody_listens() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());
     drop(listener);
-    let failure = socket::connect(&artifact("1", 1, &url), (&IngestConfig::default()).into(), &trust()).await.unwrap_err();
+    let failure = socket::connect(&artifact("1", 1, &url), (&IngestConfig::default()).into(), &trust(), &socket::tcp()).await.unwrap_err();
     assert_eq!(failure, Failure::retry(Reason::Connect));
 }
 
@@ -319,9 +324,9 @@ async fn over_tls_frames_are_read_as_they_are_in_the_clear() {
         while ws.next().await.is_some() {}
     });
     let limits = (&IngestConfig::default()).into();
-    let failure = socket::connect(&artifact("1", 1, &url), limits, &trust()).await.unwrap_err();
+    let failure = socket::connect(&artifact("1", 1, &url), limits, &trust(), &socket::tcp()).await.unwrap_err();
     assert_eq!(failure, Failure::retry(Reason::Tls));
-    let mut socket = socket::connect(&artifact("1", 1, &url), limits, &Trust::new(Some(&file)).unwrap()).await.unwrap();
+    let mut socket = socket::connect(&artifact("1", 1, &url), limits, &Trust::new(Some(&file)).unwrap(), &socket::tcp()).await.unwrap();
     socket.send("hello").unwrap();
     let frames = read(&mut socket, 1_001).await.unwrap();
     assert!(frames[..1_000].iter().enumerate().all(|(n, frame)| **frame == *n.to_string().as_bytes()), "in order");

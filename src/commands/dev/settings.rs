@@ -102,7 +102,7 @@ fn own(folder: &Folder, redis: &RedisAccess, emulators: Option<&Emulators>) -> V
             at("documents.embedded.path", "documents.db"),
         ],
     };
-    own.extend([at("auth.dir", "auth"), set("redis.url", &redis.url)]);
+    own.extend([at("auth.dir", "auth"), at("ingest.state_dir", "ingest"), set("redis.url", &redis.url)]);
     let users = [("redis.user", "redis.password_file", &redis.writer), ("redis.reader_user", "redis.reader_password_file", &redis.reader)];
     for (user_key, file_key, user) in users {
         let (user, file) = user.as_ref().map_or(("null", "null".to_owned()), |(user, file)| (user, file.display().to_string()));

@@ -10,15 +10,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::buffer::Buffer;
 use super::counters::Counters;
 use super::intake::{Intake, Translate};
+use super::marks::Marks;
 use super::record::Recorder;
 use super::{OnLive, OnRefused};
-use crate::runtime::clock::{self, Clock, Moment};
+use crate::runtime::clock::{Clock, Moment};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::trust::Trust;
 use crate::schema::artifact::{Artifact, ArtifactStatus};
@@ -26,8 +27,8 @@ use crate::schema::event::{Event, EventKind, Link};
 use crate::schema::ids::connection_id;
 use crate::schema::time::Millis;
 use crate::transform::normalize::FrameContext;
-use crate::ws::session::{Action, CLOSE_MS, Heard, Input, Session, Signal, Timing, Which};
-use crate::ws::socket::{self, Endpoint, Limits, Socket};
+use crate::ws::session::{Action, CLOSE_MS, Heard, Input, Life, Session, Signal, Timing, Which};
+use crate::ws::socket::{self, Dial, Endpoint, Limits, Socket};
 use crate::ws::{Failure, HEARTBEAT_FRAME, Payload, Reason, connect_frame};
 
 /// What all accounts share.
@@ -36,12 +37,17 @@ pub(super) struct Shared {
     pub(super) timing: Timing,
     pub(super) limits: Limits,
     pub(super) trust: Trust,
+    pub(super) dial: Dial,
+    pub(super) clock: Clock,
+    pub(super) marks: Option<Arc<Marks>>,
     pub(super) recorder: Option<Recorder>,
     pub(super) raw: bool,
     pub(super) depth_max: usize,
     pub(super) translate: Translate,
     pub(super) buffer: Buffer,
     pub(super) counters: Arc<Counters>,
+    /// Wakes whoever looks at the artifacts.
+    pub(super) look: Arc<Notify>,
     pub(super) on_live: Option<OnLive>,
     pub(super) on_refused: Option<OnRefused>,
 }
@@ -69,17 +75,20 @@ pub(super) struct Account {
     connecting: Option<Connecting>,
     closing: Option<Closing>,
     intake: Intake,
-    /// Something waits for a place in the buffer.
-    blocked: bool,
+    /// Something waits for a place in the buffer, since then.
+    blocked: Option<Instant>,
 }
 
 impl Account {
     /// An account that waits `first_wait` milliseconds before it connects for the first time.
     pub(super) fn new(shared: Shared, artifact: watch::Receiver<Arc<Artifact>>, first_wait: u64) -> Self {
         let newest = artifact.borrow().clone();
-        let session = Session::new(shared.timing, fastrand::Rng::new(), first_wait);
-        let (clock, intake) = (Clock::start(), Intake::new());
-        let connection = || Connection::new(clock::now(), newest.clone());
+        let mut session = Session::new(shared.timing, fastrand::Rng::new(), first_wait);
+        if let Some(mark) = shared.marks.as_ref().and_then(|marks| marks.of(&newest.account_id)) {
+            session = session.remembering(&mark);
+        }
+        let (clock, intake) = (shared.clock, Intake::new());
+        let connection = || Connection::new(clock.moment().wall, newest.clone());
         Self {
             name: newest.account_id.clone(),
             shared,
@@ -91,7 +100,7 @@ impl Account {
             connecting: None,
             closing: None,
             intake,
-            blocked: false,
+            blocked: None,
         }
     }
 
@@ -113,7 +122,7 @@ impl Account {
             {
                 timer.as_mut().reset(deadline);
             }
-            let reading = !self.blocked;
+            let reading = self.blocked.is_none();
             let input = tokio::select! {
                 biased;
                 () = &mut stop, if !stopping => {
@@ -136,7 +145,7 @@ impl Account {
                     // Only a draining session waits for this; another may have its next socket already.
                     if stopping { Input::Lost(Which::Main, Failure::retry(Reason::Shutdown)) } else { continue }
                 }
-                () = self.shared.buffer.push(&mut self.intake.items), if self.blocked => continue,
+                () = self.shared.buffer.push(&mut self.intake.items), if !reading => continue,
                 read = drive(self.other.socket.as_mut(), reading, &mut others) => match read {
                     Ok(()) => {
                         self.take_frames(Which::Other, &mut others);
@@ -155,22 +164,38 @@ impl Account {
             self.step(input);
         }
         self.shared.buffer.push(&mut self.intake.items).await;
+        self.mark();
     }
 
     fn artifact_input(&mut self) -> Input {
         let artifact = self.artifact.borrow_and_update();
-        Input::Artifact { generation: artifact.generation, status: artifact.status }
+        Input::Artifact { generation: artifact.generation, status: artifact.status, life: Life::of(&artifact) }
     }
 
     /// Moves what was collected to the buffer, and tells the session when reading has to stop and when it may go on.
     fn settle(&mut self) {
         let blocked = !self.shared.buffer.try_push(&mut self.intake.items);
-        if blocked != self.blocked {
-            self.blocked = blocked;
-            if blocked {
-                Counters::add(&self.shared.counters.waits_a, 1);
+        if blocked == self.blocked.is_some() {
+            return;
+        }
+        let counters = &self.shared.counters;
+        match self.blocked.take() {
+            Some(since) => Counters::add(&counters.waits_ms, u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            None => {
+                self.blocked = Some(Instant::now());
+                Counters::add(&counters.waits_a, 1);
             }
-            self.step(if blocked { Input::Paused } else { Input::Resumed });
+        }
+        self.step(if blocked { Input::Paused } else { Input::Resumed });
+    }
+
+    /// Remembers what was heard until now, where all of it is in the buffer.
+    fn mark(&self) {
+        if let Some(marks) = &self.shared.marks
+            && self.intake.items.is_empty()
+            && let Some(mark) = self.session.mark()
+        {
+            marks.put(&self.name, mark);
         }
     }
 
@@ -262,7 +287,12 @@ impl Account {
     fn report(&mut self, which: Which, failure: Failure) {
         let endpoint = Endpoint::of(&self.of(which).artifact).map_or_else(|_| "an unusable URL".to_owned(), |at| at.to_string());
         tracing::warn!(account = self.name, endpoint, %failure, "connection failed");
-        Counters::add(&self.shared.counters.failures, 1);
+        let counters = &self.shared.counters;
+        Counters::add(&counters.failures, 1);
+        counters.failures_by.add(failure.reason);
+        if failure.timed_out {
+            counters.timeouts_by.add(failure.reason);
+        }
     }
 
     fn perform(&mut self, action: Action, now: Moment) -> Result<(), (Which, Failure)> {
@@ -272,8 +302,8 @@ impl Account {
                 let which = self.session.arriving();
                 *self.of(which) = Connection::new(now.wall, artifact.clone());
                 Counters::add(&self.shared.counters.connects, 1);
-                let (limits, trust) = (self.shared.limits, self.shared.trust.clone());
-                self.connecting = Some(Box::pin(async move { socket::connect(&artifact, limits, &trust).await }));
+                let (limits, trust, dial) = (self.shared.limits, self.shared.trust.clone(), self.shared.dial.clone());
+                self.connecting = Some(Box::pin(async move { socket::connect(&artifact, limits, &trust, &dial).await }));
             }
             Action::Abort => self.connecting = None,
             Action::SendConnect => {
@@ -281,7 +311,15 @@ impl Account {
                 let frame = connect_frame(self.of(which).artifact.token.expose_secret());
                 return self.send(which, frame);
             }
-            Action::SendHeartbeat => return self.send(Which::Main, HEARTBEAT_FRAME.to_owned()),
+            Action::SendHeartbeat => {
+                self.mark();
+                return self.send(Which::Main, HEARTBEAT_FRAME.to_owned());
+            }
+            Action::Look => {
+                Counters::add(&self.shared.counters.artifacts_due, 1);
+                tracing::debug!(account = self.name, "three quarters of the token's life are over; looking for a new artifact");
+                self.shared.look.notify_one();
+            }
             Action::Close(which, reason) => {
                 if !matches!(reason, Reason::Shutdown | Reason::NewArtifact) {
                     self.report(which, Failure::retry(reason));
@@ -313,12 +351,14 @@ impl Account {
             }
             Signal::Closed { reason, close_code } => {
                 counters.live.fetch_sub(1, Ordering::Relaxed);
+                Counters::add(&counters.rotations, u64::from(reason == Reason::NewArtifact));
                 tracing::info!(account, connection, %reason, close_code, "no longer live");
                 let link = Link { reason: Some(reason.name().into()), close_code, ..Link::default() };
                 (EventKind::ConnectionClosed, format!("onlyfans:{account}:conn:{connection}:closed"), link)
             }
             Signal::Gap { from, to, reason } => {
                 Counters::add(&counters.gaps, 1);
+                counters.gaps_by.add(reason);
                 let link = Link { from, to: Some(to), reason: Some(reason.name().into()), ..Link::default() };
                 (EventKind::ConnectionGap, format!("onlyfans:{account}:gap:{connection}"), link)
             }
@@ -329,12 +369,23 @@ impl Account {
                 let link = Link { from: Some(from), to: Some(to), reason: Some(kind.into()), ..Link::default() };
                 (EventKind::ConnectionSilent, format!("onlyfans:{account}:silent:{connection}:{kind}"), link)
             }
-            Signal::AuthChanged { status } => self.auth_changed(status),
+            Signal::Missed => return Counters::add(&counters.heartbeats_missed, 1),
+            Signal::Late => {
+                Counters::add(&counters.artifacts_late, 1);
+                let ends = self.artifact.borrow().expires_at;
+                return tracing::warn!(account, ?ends, "the token ends soon and there is no new artifact; the connection goes on");
+            }
+            Signal::AuthChanged { status } => self.auth_changed(status.name()),
+            Signal::Expired => {
+                Counters::add(&counters.artifacts_ended, 1);
+                self.auth_changed("expired")
+            }
             Signal::Refused => {
+                Counters::add(&counters.refusals, 1);
                 if let Some(on_refused) = &self.shared.on_refused {
                     on_refused(account, self.artifact.borrow().generation);
                 }
-                self.auth_changed(ArtifactStatus::Rejected)
+                self.auth_changed(ArtifactStatus::Rejected.name())
             }
         };
         let mut event = Event::of_account(kind, id, account, connection, now.wall);
@@ -342,8 +393,8 @@ impl Account {
         self.intake.own_event(&event);
     }
 
-    fn auth_changed(&self, status: ArtifactStatus) -> (EventKind, String, Link<'static>) {
-        let (account, generation, status) = (&self.name, self.artifact.borrow().generation, status.name());
+    fn auth_changed(&self, status: &'static str) -> (EventKind, String, Link<'static>) {
+        let (account, generation) = (&self.name, self.artifact.borrow().generation);
         tracing::warn!(account, generation, status, "the account waits for a new artifact");
         let link = Link { auth_status: Some(status.into()), ..Link::default() };
         (EventKind::AccountAuthChanged, format!("onlyfans:{account}:auth:{generation}:{status}"), link)

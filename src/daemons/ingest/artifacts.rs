@@ -22,8 +22,8 @@ impl Artifacts {
         Self { store, shard, seen: Fingerprint::default() }
     }
 
-    /// What changed. An artifact that wants a person to act is a change too: people have to know. One that has ended, or that cannot be read, is told in
-    /// the log alone, and the session that runs on the old one goes on.
+    /// What changed. An artifact that wants a person to act is a change too: people have to know. One that has ended, or that cannot be read, is
+    /// [`Change::Unusable`], and the session that runs on the old one goes on.
     ///
     /// # Errors
     /// Where the directory cannot be read.
@@ -35,10 +35,10 @@ impl Artifacts {
         for account in changes.added.iter().chain(&changes.changed).filter(is_ours) {
             match self.store.load(account) {
                 Ok(artifact) => match usable(&artifact, clock::now()) {
-                    Err(why @ Unusable::Expired(_)) => tracing::warn!(account, %why, "an artifact cannot be used; waiting for a new one"),
+                    Err(why @ Unusable::Expired(_)) => found.push(Change::Unusable { account: account.clone(), why: why.to_string() }),
                     Ok(()) | Err(_) => found.push(Change::Present(Arc::new(artifact))),
                 },
-                Err(error) => tracing::warn!(%error, "an artifact cannot be used"),
+                Err(error) => found.push(Change::Unusable { account: account.clone(), why: error.to_string() }),
             }
         }
         found.extend(changes.removed.into_iter().filter(|account| is_ours(&account)).map(Change::Gone));
@@ -63,6 +63,7 @@ mod tests {
     fn found(changes: Vec<Change>) -> Vec<String> {
         let told = |change| match change {
             Change::Present(artifact) => format!("{} {}", artifact.account_id, artifact.status.name()),
+            Change::Unusable { account, why } => format!("{account}: {why}"),
             Change::Gone(account) => format!("{account} gone"),
         };
         let mut found: Vec<String> = changes.into_iter().map(told).collect();
@@ -84,7 +85,16 @@ mod tests {
             store.write(&artifact(account, status, end)).unwrap();
         }
         let mut artifacts = Artifacts::new(store.clone(), None);
-        assert_eq!(found(artifacts.look().unwrap()), ["1 ready", "2 needs_otp", "3 needs_face_check", "5 rejected"]);
+        assert_eq!(
+            found(artifacts.look().unwrap()),
+            [
+                "1 ready",
+                "2 needs_otp",
+                "3 needs_face_check",
+                "4: its token ended at 2020-01-01T00:00:00.000Z; supply a new artifact",
+                "5 rejected"
+            ]
+        );
         assert_eq!(found(artifacts.look().unwrap()), [""; 0]);
         std::fs::remove_file(store.dir().join("2.json")).unwrap();
         assert_eq!(found(artifacts.look().unwrap()), ["2 gone"]);

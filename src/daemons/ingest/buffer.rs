@@ -99,6 +99,8 @@ struct Queue {
     items: VecDeque<Item>,
     /// Items that were ever taken: the position of the front one.
     taken: u64,
+    /// Items that were ever taken and confirmed.
+    released: u64,
     /// Where the newest class B item of a kind stands, by [`Item::same`].
     newest: HashMap<u64, u64, foldhash::fast::FixedState>,
     /// Bytes of the items here and of those on their way.
@@ -196,6 +198,7 @@ impl Buffer {
         let used = {
             let mut queue = self.lock();
             queue.used -= batch.cost;
+            queue.released += batch.len() as u64;
             queue.used
         };
         self.shared.counters.buffer_bytes.store(used as u64, Ordering::Relaxed);
@@ -206,6 +209,19 @@ impl Buffer {
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.shared.filled.notify_one();
+    }
+
+    /// Items that were ever queued. When [`Buffer::released`] has come that far, the bus has confirmed all of them.
+    #[must_use]
+    pub(super) fn pushed(&self) -> u64 {
+        let queue = self.lock();
+        queue.taken + queue.items.len() as u64
+    }
+
+    /// Items that were ever confirmed; they are taken and confirmed in order.
+    #[must_use]
+    pub(super) fn released(&self) -> u64 {
+        self.lock().released
     }
 
     /// Messages and bytes that wait or are on their way.

@@ -9,6 +9,7 @@ mod artifacts;
 mod buffer;
 mod counters;
 mod intake;
+mod marks;
 mod publisher;
 mod record;
 mod translate;
@@ -18,22 +19,25 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{MissedTickBehavior, interval, timeout_at};
+use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
 
 use self::account::{Account, Shared};
 pub use self::artifacts::Artifacts;
 use self::buffer::Buffer;
-pub use self::counters::{Counters, Counts};
+pub use self::counters::{ByReason, Counters, Counts};
 pub use self::intake::{Intake, Translate};
+pub use self::marks::Marks;
 pub use self::publisher::Publish;
 pub use self::record::{RecordError, Recorder};
 pub use self::translate::translate;
 use crate::config::IngestConfig;
+use crate::runtime::clock::Clock;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::trust::Trust;
 use crate::schema::artifact::Artifact;
+use crate::ws::socket::Dial;
 
 /// How often the counters are logged, if they changed.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
@@ -49,12 +53,18 @@ pub struct Ingest<P, S> {
     pub config: IngestConfig,
     /// Whose certificates are trusted.
     pub trust: Trust,
+    /// What opens the byte streams below the sockets.
+    pub dial: Dial,
+    /// What the sessions take for the time.
+    pub clock: Clock,
+    /// What is remembered of earlier sessions, and of these for later ones.
+    pub marks: Option<Arc<Marks>>,
     /// Takes down every frame, where that is wanted.
     pub recorder: Option<Recorder>,
     /// What changed among the artifacts since it was last called; at first, all there are. It may block; it is called on a thread for that.
-    /// An artifact that cannot be read is no change: its account goes on as it is, and so do all after an error.
+    /// An artifact that cannot be used leaves its account as it is, and so do all after an error.
     pub scan: S,
-    /// How often `scan` is called.
+    /// How often `scan` is called; besides, whenever an account's artifact has come of age.
     pub scan_every: Duration,
     /// The normalizer.
     pub translate: Translate,
@@ -75,6 +85,13 @@ pub struct Ingest<P, S> {
 pub enum Change {
     /// It is there, new or not.
     Present(Arc<Artifact>),
+    /// A new one is there that cannot be used; the account goes on with the old one, or waits.
+    Unusable {
+        /// The account.
+        account: String,
+        /// Why, in words without a secret.
+        why: String,
+    },
     /// It is gone: the account is stopped.
     Gone(String),
 }
@@ -107,18 +124,38 @@ where
     S: FnMut() -> Result<Vec<Change>, E> + Send + 'static,
     E: fmt::Display + Send + 'static,
 {
-    let Ingest { config, trust, recorder, scan, scan_every, translate, events, quarantine, counters, on_live, on_refused } = ingest;
+    let Ingest {
+        config,
+        trust,
+        dial,
+        clock,
+        marks,
+        recorder,
+        scan,
+        scan_every,
+        translate,
+        events,
+        quarantine,
+        counters,
+        on_live,
+        on_refused,
+    } = ingest;
+    let look = Arc::new(Notify::new());
     let buffer = Buffer::new(config.buffer_max_bytes, counters.clone());
     let shared = Shared {
         timing: (&config).into(),
         limits: (&config).into(),
         trust,
+        dial,
+        clock,
+        marks: marks.clone(),
         recorder,
         raw: config.raw,
         depth_max: config.depth_max,
         translate,
         buffer: buffer.clone(),
         counters: counters.clone(),
+        look: look.clone(),
         on_live,
         on_refused,
     };
@@ -126,7 +163,11 @@ where
     publisher.spawn(publisher::run(buffer.clone(), events, quarantine, config.publish_batch_max, counters.clone()));
     let (found, mut scans) = mpsc::channel(1);
     let mut scanner = JoinSet::new();
-    scanner.spawn(scan_on(scan, scan_every, found));
+    scanner.spawn(scan_on(scan, scan_every, look, found));
+    let mut keeper = JoinSet::new();
+    if let Some(marks) = &marks {
+        keeper.spawn(marks::keep(marks.clone(), buffer.clone()));
+    }
 
     let mut accounts = Accounts::new(shared, shutdown.clone(), config.start_spread_ms);
     let mut reports = interval(REPORT_EVERY);
@@ -164,7 +205,16 @@ where
     let counts = counters.read();
     counts.log("ingest stopped");
     match drained {
-        Ok(Some(Ok(()))) => Ok(counts),
+        Ok(Some(Ok(()))) => {
+            if let Some(marks) = marks {
+                keeper.shutdown().await;
+                let written = tokio::task::spawn_blocking(move || marks.write()).await;
+                if let Ok(Err(error)) = written {
+                    tracing::warn!(%error, "the marks of the connections cannot be written; the next gaps begin a little early");
+                }
+            }
+            Ok(counts)
+        }
         Ok(_) => Err(IngestError::Broken("publisher")),
         Err(_) => {
             let (messages, bytes) = buffer.depth();
@@ -174,7 +224,7 @@ where
 }
 
 /// Calls `scan` again and again and hands on what it finds, also where that is nothing.
-async fn scan_on<S, E>(mut scan: S, every: Duration, found: mpsc::Sender<Vec<Change>>)
+async fn scan_on<S, E>(mut scan: S, every: Duration, look: Arc<Notify>, found: mpsc::Sender<Vec<Change>>)
 where
     S: FnMut() -> Result<Vec<Change>, E> + Send + 'static,
     E: fmt::Display + Send + 'static,
@@ -194,7 +244,8 @@ where
             }
             Err(error) => tracing::warn!(%error, "the artifacts cannot be read; the accounts go on as they are"),
         }
-        tokio::time::sleep(every).await;
+        // Sooner where an account waits for a new artifact.
+        let _ = timeout(every, look.notified()).await;
     }
 }
 
@@ -231,6 +282,11 @@ impl Accounts {
                         sender.send_replace(artifact.clone());
                     }
                     self.artifacts.insert(artifact.account_id.clone(), artifact);
+                }
+                Change::Unusable { account, why } => {
+                    Counters::add(&self.shared.counters.artifacts_unusable, 1);
+                    let next = if self.artifacts.contains_key(&account) { "the one before it stays in use" } else { "waiting for another" };
+                    tracing::warn!(account, why, next, "an artifact cannot be used");
                 }
                 Change::Gone(account) => {
                     self.artifacts.remove(&account);

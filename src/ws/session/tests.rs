@@ -29,17 +29,17 @@ pub(super) fn at(mono_ms: u64) -> Moment {
     Moment { mono_ms, wall: wall(mono_ms) }
 }
 
-fn wall(mono_ms: u64) -> Millis {
+pub(super) fn wall(mono_ms: u64) -> Millis {
     Millis(86_400_000 + i64::try_from(mono_ms).unwrap())
 }
 
 pub(super) const READY: Input = ready(1);
 
 pub(super) const fn ready(generation: u64) -> Input {
-    Input::Artifact { generation, status: ArtifactStatus::Ready }
+    Input::Artifact { generation, status: ArtifactStatus::Ready, life: None }
 }
 
-const fn closed(reason: Reason) -> Action {
+pub(super) const fn closed(reason: Reason) -> Action {
     Action::Emit(Signal::Closed { reason, close_code: None })
 }
 
@@ -47,19 +47,20 @@ const fn auth(status: ArtifactStatus) -> Action {
     Action::Emit(Signal::AuthChanged { status })
 }
 
-fn gap(from: Option<u64>, to: u64, reason: Reason) -> Action {
+pub(super) fn gap(from: Option<u64>, to: u64, reason: Reason) -> Action {
     Action::Emit(Signal::Gap { from: from.map(wall), to: wall(to), reason })
 }
 
-const OPENED: Action = Action::Emit(Signal::Opened);
-const RESET: Input = Input::Lost(Which::Main, Failure::retry(Reason::Reset));
+const MISSED: Action = Action::Emit(Signal::Missed);
+pub(super) const OPENED: Action = Action::Emit(Signal::Opened);
+pub(super) const RESET: Input = Input::Lost(Which::Main, Failure::retry(Reason::Reset));
 pub(super) const NO_CONNECT: Input = Input::ConnectFailed(Failure::retry(Reason::Connect));
 pub(super) const REFUSED: Input = Input::ConnectFailed(Failure::refused(Reason::AuthRefused));
 
-type Step = (u64, Input, Vec<Action>);
+pub(super) type Step = (u64, Input, Vec<Action>);
 
 /// Runs the steps and compares what each asks for; ends with the deadline.
-fn check(name: &str, steps: Vec<Step>, deadline: Option<u64>) {
+pub(super) fn check(name: &str, steps: Vec<Step>, deadline: Option<u64>) {
     let mut session = session();
     for (n, (time, input, expected)) in steps.into_iter().enumerate() {
         assert_eq!(session.on(input, at(time)), expected, "{name}, step {n}: {input:?} at {time}");
@@ -68,7 +69,7 @@ fn check(name: &str, steps: Vec<Step>, deadline: Option<u64>) {
 }
 
 /// The way to a live session at time 0.
-fn live(more: Vec<Step>) -> Vec<Step> {
+pub(super) fn live(more: Vec<Step>) -> Vec<Step> {
     let mut steps = vec![
         (0, READY, vec![Action::Connect]),
         (0, Input::Opened, vec![Action::SendConnect]),
@@ -84,7 +85,7 @@ fn an_account_goes_live() {
     check("the same artifact again changes nothing", live(vec![(5, READY, vec![])]), Some(20_000));
     check(
         "an artifact that is not ready waits for people",
-        vec![(0, Input::Artifact { generation: 1, status: ArtifactStatus::NeedsOtp }, vec![auth(ArtifactStatus::NeedsOtp)])],
+        vec![(0, Input::Artifact { generation: 1, status: ArtifactStatus::NeedsOtp, life: None }, vec![auth(ArtifactStatus::NeedsOtp)])],
         None,
     );
     check(
@@ -126,11 +127,11 @@ fn heartbeats() {
         "one missed is forgiven",
         live(vec![
             beat(20_000),
-            (25_000, Input::Tick, vec![]),
+            (25_000, Input::Tick, vec![MISSED]),
             beat(40_000),
             (40_001, Input::Heard(Which::Main, Heard::Online), vec![]),
             beat(60_000),
-            (65_000, Input::Tick, vec![]),
+            (65_000, Input::Tick, vec![MISSED]),
         ]),
         Some(80_000),
     );
@@ -138,10 +139,10 @@ fn heartbeats() {
         "two missed in a row are death, whatever data came",
         live(vec![
             beat(20_000),
-            (25_000, Input::Tick, vec![]),
+            (25_000, Input::Tick, vec![MISSED]),
             (30_000, Input::Heard(Which::Main, Heard::Data), vec![]),
             beat(40_000),
-            (45_000, Input::Tick, vec![Action::Close(Which::Main, Reason::Heartbeat), closed(Reason::Heartbeat)]),
+            (45_000, Input::Tick, vec![MISSED, Action::Close(Which::Main, Reason::Heartbeat), closed(Reason::Heartbeat)]),
             (46_000, Input::Tick, vec![Action::Connect]),
             (46_000, Input::Opened, vec![Action::SendConnect]),
             (46_100, Input::Heard(Which::Main, Heard::Connected), vec![OPENED, gap(Some(30_000), 46_100, Reason::Heartbeat)]),
@@ -162,7 +163,7 @@ fn heartbeats() {
     );
     check(
         "after a pause the answer has its full time again",
-        live(vec![(19_000, Input::Paused, vec![]), beat(20_000), (30_000, Input::Resumed, vec![]), (35_000, Input::Tick, vec![])]),
+        live(vec![(19_000, Input::Paused, vec![]), beat(20_000), (30_000, Input::Resumed, vec![]), (35_000, Input::Tick, vec![MISSED])]),
         Some(40_000),
     );
 }
@@ -275,7 +276,7 @@ fn new_artifacts() {
     assert_eq!(session.on(Input::Tick, at(700)), [Action::Connect]);
 }
 
-const OTP: Input = Input::Artifact { generation: 2, status: ArtifactStatus::NeedsOtp };
+const OTP: Input = Input::Artifact { generation: 2, status: ArtifactStatus::NeedsOtp, life: None };
 pub(super) const CONNECTED_OTHER: Input = Input::Heard(Which::Other, Heard::Connected);
 
 /// From a live session to the new socket that has its token.
@@ -463,7 +464,10 @@ fn any_input() -> impl Strategy<Value = Input> {
     let mut kinds = Kinds::NONE;
     kinds.add(EventKind::MessageReceived);
     prop_oneof![
-        3 => (0u64..4, status).prop_map(|(generation, status)| Input::Artifact { generation, status }),
+        3 => (0u64..4, status, prop::option::of((0i64..100_000, 0i64..200_000))).prop_map(|(generation, status, life)| {
+            let life = life.map(|(begins, ends)| Life { begins: Some(Millis(begins)), ends: Millis(ends) });
+            Input::Artifact { generation, status, life }
+        }),
         4 => Just(Input::Opened),
         1 => failure().prop_map(Input::ConnectFailed),
         1 => (which(), failure()).prop_map(|(which, failure)| Input::Lost(which, failure)),
@@ -487,11 +491,16 @@ proptest! {
                 // No such answer comes where nobody asked.
                 if !std::mem::take(&mut connecting) { continue; }
             }
+            let ended = session.age.is_over();
             let promoted = session.on(input, now);
             let swaps = promoted.contains(&Action::Promote);
             for (n, action) in promoted.iter().enumerate() {
                 match action {
-                    Action::Connect => { prop_assert!(!connecting, "one connect at a time"); connecting = true; }
+                    Action::Connect => {
+                        prop_assert!(!connecting, "one connect at a time");
+                        prop_assert!(!(ended && session.age.is_over()), "none with a token that has ended");
+                        connecting = true;
+                    }
                     Action::Abort => { prop_assert!(connecting); connecting = false; }
                     // Opened and closed come in turns.
                     Action::Emit(Signal::Opened) => { prop_assert!(!opened); opened = true; }

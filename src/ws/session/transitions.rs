@@ -49,6 +49,10 @@ fn told(action: Action) -> &'static str {
         Action::Close(Which::Main, _) => "close",
         Action::Close(Which::Other, _) => "close the other",
         Action::Promote => "the other becomes the main one",
+        Action::Look => "look for another artifact",
+        Action::Emit(Signal::Missed) => "count the miss",
+        Action::Emit(Signal::Late) => "warn",
+        Action::Emit(Signal::Expired) => "`auth_changed` (expired)",
         Action::Emit(Signal::Opened) => "`opened`",
         Action::Emit(Signal::Closed { .. }) => "`closed`",
         Action::Emit(Signal::Gap { .. }) => "`gap`",
@@ -64,7 +68,7 @@ fn the_docs_have_every_transition() {
     let (retry, refusal) = (Failure::retry(Reason::Reset), Failure::refused(Reason::AuthRefused));
     let inputs = [
         ("artifact, ready", ready(9), 5),
-        ("artifact, not ready", Input::Artifact { generation: 9, status: ArtifactStatus::NeedsOtp }, 5),
+        ("artifact, not ready", Input::Artifact { generation: 9, status: ArtifactStatus::NeedsOtp, life: None }, 5),
         ("opened", Input::Opened, 5),
         ("connect failed", Input::ConnectFailed(retry), 5),
         ("connect refused", Input::ConnectFailed(refusal), 5),
@@ -122,6 +126,33 @@ fn the_docs_have_every_transition() {
         }
         let done: Vec<&str> = actions.into_iter().map(told).collect();
         table.push_str(&format!("| live | {what} | {} | {} |\n", name(session.state), done.join(", ")));
+    }
+    // The age of the artifact, of which one second has to pass for each eighth of its life; the heartbeat and what else runs is far away.
+    let life = Some(Life { begins: Some(at(0).wall), ends: at(8_000).wall });
+    for (before, way) in states() {
+        for (what, time) in
+            [("three quarters of the token's life are over", 6_000), ("seven eighths are over", 7_000), ("it has ended", 8_000)]
+        {
+            let mut session = session();
+            session.backoff = Backoff::new(Duration::from_secs(9), Duration::from_secs(9));
+            for input in &way {
+                let input = match *input {
+                    Input::Artifact { generation, status, .. } => Input::Artifact { generation, status, life },
+                    other => other,
+                };
+                session.on(input, at(0));
+            }
+            if let State::Rotating(_, Turn::Overlap { until }) = &mut session.state {
+                *until = u64::MAX;
+            }
+            (6..time / 1_000).for_each(|s| _ = session.on(Input::Tick, at(s * 1_000)));
+            let actions = session.on(Input::Tick, at(time));
+            let next = name(session.state);
+            if before != "draining" && (!actions.is_empty() || next != before) {
+                let done: Vec<&str> = actions.into_iter().map(told).collect();
+                table.push_str(&format!("| {before} | {what} | {next} | {} |\n", done.join(", ")));
+            }
+        }
     }
 
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/connections.md");

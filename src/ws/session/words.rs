@@ -1,10 +1,13 @@
 //! What a session is told and what it answers: inputs, actions, signals, timers.
 
+use serde::{Deserialize, Serialize};
+
+use super::age::Life;
 use crate::config::IngestConfig;
 use crate::schema::artifact::ArtifactStatus;
 use crate::schema::event::EventKind;
 use crate::schema::time::Millis;
-use crate::ws::silence::Kinds;
+use crate::ws::silence::{Kinds, Pace};
 use crate::ws::{Failure, Reason, Verdict, blames_artifact};
 
 /// One of an account's sockets.
@@ -25,6 +28,8 @@ pub enum Input {
         generation: u64,
         /// Whether it can be used.
         status: ArtifactStatus,
+        /// From when to when; `None` where its end is not known.
+        life: Option<Life>,
     },
     /// The socket that [`Action::Connect`] asked for is open; it is the one that [`Session::arriving`](super::Session::arriving) names.
     Opened,
@@ -93,7 +98,9 @@ pub enum Action {
     Close(Which, Reason),
     /// The other socket is the main one now, and the main one the other.
     Promote,
-    /// Publish this.
+    /// Look for another artifact now: three quarters of the newest one's life are over.
+    Look,
+    /// Publish this, or count it.
     Emit(Signal),
 }
 
@@ -132,8 +139,24 @@ pub enum Signal {
         /// The state.
         status: ArtifactStatus,
     },
+    /// A heartbeat was not answered in time.
+    Missed,
+    /// Seven eighths of the newest artifact's life are over, and no other has come.
+    Late,
+    /// The newest artifact has ended, and no other has come: `account.auth_changed`.
+    Expired,
     /// The platform refuses the artifact: `account.auth_changed` too, and another one is to be asked for.
     Refused,
+}
+
+/// What an account's next session should know of this one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// When anything was last heard.
+    pub heard_at: Millis,
+    /// How often kinds of events came.
+    #[serde(default)]
+    pub pace: Pace,
 }
 
 /// The session's timers, milliseconds. See [`IngestConfig`] for each.

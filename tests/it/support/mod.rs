@@ -5,3 +5,4 @@ pub(crate) mod fake_pubsub;
 pub(crate) mod process;
 pub(crate) mod pubsub;
 pub(crate) mod redis;
+pub(crate) mod scripted;

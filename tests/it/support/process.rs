@@ -1,7 +1,5 @@
 //! The `convpipe` binary as a child process that ends with the test.
 
-#![expect(dead_code, reason = "a test uses what it needs of this")]
-
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
