@@ -13,6 +13,7 @@ mod dev;
 mod docs;
 mod documents;
 mod fold;
+mod independent;
 mod ingest;
 mod layering;
 mod normalize;
