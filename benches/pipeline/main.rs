@@ -5,15 +5,20 @@
 mod bus;
 mod documents;
 mod end_to_end;
+#[path = "../../tests/it/support/fake_pubsub.rs"]
+#[expect(dead_code, reason = "the tests use the rest of it")]
+mod fake_pubsub;
 mod frames;
+mod pubsub;
 mod redis;
 #[path = "../../tests/it/support/redis.rs"]
 mod server;
 mod snapshot;
 mod stack;
 
-const PARTS: [(&str, fn()); 6] = [
+const PARTS: [(&str, fn()); 7] = [
     ("bus", bus::run),
+    ("pubsub", pubsub::run),
     ("redis", redis::run),
     ("documents", documents::run),
     ("snapshot_views", snapshot::views),

@@ -76,6 +76,7 @@ pub struct PublishCounters {
     pub(super) confirmed: AtomicU64,
     pub(super) retried: AtomicU64,
     pub(super) refused: AtomicU64,
+    pub(super) failed: AtomicU64,
     on_the_way: Mutex<OnTheWay>,
 }
 
@@ -105,6 +106,12 @@ impl PublishCounters {
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Messages whose publish was given up: not known to be written, and the caller's to publish again.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Messages, and their bytes, that are neither confirmed nor given up right now.
@@ -151,6 +158,11 @@ impl InFlight {
     /// All of them are confirmed.
     pub(super) fn confirmed(self) {
         self.counters.confirmed.fetch_add(self.messages, Ordering::Relaxed);
+    }
+
+    /// All of them are given up.
+    pub(super) fn failed(self) {
+        self.counters.failed.fetch_add(self.messages, Ordering::Relaxed);
     }
 }
 

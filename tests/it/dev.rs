@@ -1,14 +1,16 @@
-//! `convpipe dev`: it starts, the other commands find what it left in the folder, and nothing outlives it.
+//! `convpipe dev` and `scripts/dev`: it starts, the other commands find what it left in the folder, and nothing outlives it.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
-use rustix::process::{Pid, Signal, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
 
-use crate::support::process::Process;
+use crate::support::emulator::Emulator;
+use crate::support::process::{Output, Process};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const QUIET_EVENING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/recordings/quiet-evening.jsonl.gz");
@@ -89,6 +91,89 @@ fn everything_runs_is_found_from_the_folder_and_ends_with_ctrl_c() {
     assert!(output.status.success(), "{:?}", output.stderr);
     assert!(output.stderr.iter().any(|line| line.contains("nothing is left running")), "{:?}", output.stderr);
     assert!(test_kill_process(pid).is_err(), "Redis is still there");
+}
+
+/// A script that leads a process group of its own, as in a terminal; Ctrl-C goes to all of it.
+struct Script(Option<(Process, Pid)>);
+
+impl Script {
+    fn start(command: &mut std::process::Command) -> Self {
+        let process = Process::spawn(command.process_group(0));
+        let group = Pid::from_raw(process.id().try_into().unwrap()).unwrap();
+        Self(Some((process, group)))
+    }
+
+    fn process(&self) -> &Process {
+        &self.0.as_ref().unwrap().0
+    }
+
+    fn interrupt(mut self) -> Output {
+        let (process, group) = self.0.take().unwrap();
+        kill_process_group(group, Signal::INT).unwrap();
+        process.wait(LIMIT)
+    }
+}
+
+impl Drop for Script {
+    /// Where the test fails, what the script has started ends all the same.
+    fn drop(&mut self) {
+        if let Some((process, group)) = self.0.take() {
+            let _ = kill_process_group(group, Signal::INT);
+            process.wait(LIMIT);
+        }
+    }
+}
+
+/// The command lines of all processes in which something stands.
+fn running(what: &str) -> Vec<String> {
+    let entries = fs::read_dir("/proc").unwrap().map_while(Result::ok);
+    let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ")).filter(|line| line.contains(what)).collect()
+}
+
+#[test]
+fn the_script_runs_it_on_googles_emulators_and_leaves_nothing_but_the_folder() {
+    if !Emulator::are_installed() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, scratch) = (folder.path().join(".convpipe"), tempfile::tempdir().unwrap());
+    let mut command = std::process::Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/dev"));
+    command.args(["--google-emulators", "--recording", QUIET_EVENING, "--speed", "max", "--dir"]).arg(&dir);
+    command.env("DEV_PROGRAM", env!("CARGO_BIN_EXE_convpipe")).env("TMPDIR", scratch.path()).current_dir(folder.path());
+    let script = Script::start(&mut command);
+    let addresses: Vec<String> = ["pubsub", "firestore"]
+        .iter()
+        .map(|name| script.process().wait_stderr(&format!("the {name} emulator listens on"), LIMIT))
+        .map(|line| line.rsplit(' ').next().unwrap().to_owned())
+        .collect();
+    script.process().wait_stderr("Ctrl-C ends all of it", LIMIT);
+    let redis = redis_pid(folder.path());
+    assert!(addresses.iter().all(|address| !running(address).is_empty()), "{addresses:?}");
+
+    // In Redis and in Firestore.
+    let end = Instant::now() + LIMIT;
+    loop {
+        let output = convpipe(folder.path(), &["inspect-fan", "100000001", "-o", "json"]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
+        if report["snapshot"].is_object() && report["summary"].is_object() && report["messages"][0].is_object() {
+            break;
+        }
+        assert!(Instant::now() < end, "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+
+    let output = script.interrupt();
+    assert!(output.status.success(), "{:?} {:?}", output.status, output.stderr);
+    assert!(output.stderr.iter().any(|line| line.contains("nothing is left running")), "{:?}", output.stderr);
+    wait_until_gone(redis);
+    for address in &addresses {
+        assert_eq!(running(address), Vec::<String>::new());
+        assert!(TcpStream::connect(address).is_err(), "somebody listens on {address}");
+    }
+    let left = |dir: &Path| fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>();
+    assert_eq!((left(folder.path()), left(scratch.path())), (vec![".convpipe".to_owned()], Vec::new()));
 }
 
 #[test]

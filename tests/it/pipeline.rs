@@ -9,5 +9,5 @@ mod faults;
 mod killed;
 mod oracle;
 mod outages;
-mod place;
+pub(crate) mod place;
 mod rows;

@@ -60,9 +60,13 @@ impl Publisher {
         let in_flight = InFlight::of(&self.counters, &batch);
         let (reply, confirmed) = oneshot::channel();
         self.requests.send(Request { batch, reply }).await.map_err(|_| PublishError::Closed)?;
-        confirmed.await.map_err(|_| PublishError::Closed)??;
-        in_flight.confirmed();
-        Ok(())
+        let result = confirmed.await.map_err(|_| PublishError::Closed)?;
+        if result.is_ok() {
+            in_flight.confirmed();
+        } else {
+            in_flight.failed();
+        }
+        result
     }
 
     pub(in crate::bus) fn counters(&self) -> Arc<PublishCounters> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use google_cloud_auth::credentials::{Builder as DefaultCredentials, Credentials, anonymous};
+use google_cloud_auth::credentials::{AccessTokenCredentials, Builder as DefaultCredentials, Credentials, anonymous};
 use google_cloud_gax::client_builder;
 use google_cloud_gax::retry_policy::{Aip194Strict, NeverRetry, RetryPolicyExt};
 use google_cloud_pubsub::client::{BasePublisher, Subscriber, SubscriptionAdmin, TopicAdmin};
@@ -39,16 +39,8 @@ impl Connection {
         let credentials = DefaultCredentials::default()
             .build_access_token_credentials()
             .map_err(|error| unusable(ServiceFault::Credentials, chain(&error)))?;
-        match tokio::time::timeout(TOKEN_TIMEOUT, credentials.access_token()).await {
-            Ok(Ok(_)) => Ok(Self { endpoint: config.endpoint.clone(), credentials: credentials.into() }),
-            Ok(Err(error)) => {
-                let reason = chain(&error);
-                // Without a key file the metadata server is asked. Where there is none it looks like an outage, but there are no credentials.
-                let is_outage = error.is_transient() && !reason.contains("application-default");
-                Err(unusable(if is_outage { ServiceFault::Unavailable } else { ServiceFault::Credentials }, reason))
-            }
-            Err(_) => Err(unusable(ServiceFault::Unavailable, format!("no access token within {} s", TOKEN_TIMEOUT.as_secs()))),
-        }
+        first_token(&credentials).await?;
+        Ok(Self { endpoint: config.endpoint.clone(), credentials: credentials.into() })
     }
 
     /// A publishing client that tries every request once: all retrying is [`super::publisher`]'s.
@@ -101,6 +93,20 @@ impl Connection {
     }
 }
 
+/// Gets a token, so that credentials that are none show here and not with the first message. The library itself waits for one without an end.
+async fn first_token(credentials: &AccessTokenCredentials) -> Result<(), BusError> {
+    match tokio::time::timeout(TOKEN_TIMEOUT, credentials.access_token()).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => {
+            let reason = chain(&error);
+            // Without a key file the metadata server is asked. Where there is none it looks like an outage, but there are no credentials.
+            let is_outage = error.is_transient() && !reason.contains("application-default");
+            Err(unusable(if is_outage { ServiceFault::Unavailable } else { ServiceFault::Credentials }, reason))
+        }
+        Err(_) => Err(unusable(ServiceFault::Unavailable, format!("no access token within {} s", TOKEN_TIMEOUT.as_secs()))),
+    }
+}
+
 fn unusable(fault: ServiceFault, reason: String) -> BusError {
     ServiceError { resource: "Google credentials".into(), fault, reason }.into()
 }
@@ -108,4 +114,50 @@ fn unusable(fault: ServiceFault, reason: String) -> BusError {
 fn not_built(error: &client_builder::Error) -> ServiceError {
     let fault = if error.is_default_credentials() { ServiceFault::Credentials } else { ServiceFault::Unavailable };
     ServiceError { resource: "Pub/Sub".into(), fault, reason: chain(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use google_cloud_auth::credentials::{AccessToken, AccessTokenCredentialsProvider, CacheableResource, CredentialsProvider};
+    use google_cloud_auth::errors::CredentialsError;
+
+    use super::*;
+
+    /// Whoever gives out tokens: answers with this error, or never.
+    #[derive(Debug)]
+    struct Tokens(Option<CredentialsError>);
+
+    impl CredentialsProvider for Tokens {
+        async fn headers(&self, _: http::Extensions) -> Result<CacheableResource<http::HeaderMap>, CredentialsError> {
+            std::future::pending().await
+        }
+
+        async fn universe_domain(&self) -> Option<String> {
+            None
+        }
+    }
+
+    impl AccessTokenCredentialsProvider for Tokens {
+        async fn access_token(&self) -> Result<AccessToken, CredentialsError> {
+            match &self.0 {
+                Some(error) => Err(error.clone()),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_does_not_come_is_told() {
+        let error = |transient, text| Some(CredentialsError::from_msg(transient, text));
+        for (tokens, fault, says) in [
+            (None, ServiceFault::Unavailable, "no access token within 20 s"),
+            (error(true, "the service is down"), ServiceFault::Unavailable, "the service is down"),
+            (error(false, "the account is gone"), ServiceFault::Credentials, "the account is gone"),
+            (error(true, "no metadata server; see application-default login"), ServiceFault::Credentials, "no metadata server"),
+        ] {
+            let told = first_token(&Tokens(tokens).into()).await.expect_err("there is no token");
+            assert!(matches!(&told, BusError::Service(error) if error.fault == fault), "{told}");
+            assert!(told.to_string().contains(says), "{told}");
+        }
+    }
 }

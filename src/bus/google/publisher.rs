@@ -148,6 +148,7 @@ impl Shared {
                     let passes = matches!(error.fault, ServiceFault::Timeout | ServiceFault::Unavailable);
                     let wait = backoff.next_wait();
                     if !passes || backoff.failures() >= self.config.publish_attempts_max || Instant::now() + wait >= give_up_at {
+                        self.counters.failed.fetch_add(left.len() as u64, Ordering::Relaxed);
                         return Err(error);
                     }
                     self.counters.retried.fetch_add(left.len() as u64, Ordering::Relaxed);
@@ -187,6 +188,7 @@ impl Shared {
                     // Nobody knows whether these are still sent. They keep their share of the budget until the library has let go of them.
                     let hold = Arc::clone(hold);
                     sent.push_front((pending, answer));
+                    self.counters.failed.fetch_add((failed.len() + sent.len() + left.len()) as u64, Ordering::Relaxed);
                     tokio::spawn(async move {
                         join_all(sent.into_iter().map(|(_, answer)| answer)).await;
                         drop(hold);

@@ -290,12 +290,18 @@ fn the_file_for_the_firebase_cli_says_the_same() {
 
 /// What `snapshot` says where Firestore is Google's own; `key` is what stands in the file of the credentials.
 fn refused(key: Option<&Value>, endpoint: &str) -> (Option<i32>, String) {
+    refused_within(key, endpoint, FirestoreConfig::default().timeout_ms)
+}
+
+fn refused_within(key: Option<&Value>, endpoint: &str, timeout_ms: u64) -> (Option<i32>, String) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("key.json");
     if let Some(key) = key {
         std::fs::write(&path, key.to_string()).unwrap();
     }
-    let config = json!({ "documents": { "backend": "firestore", "firestore": { "project": "demo", "endpoint": endpoint } } });
+    let config = json!({ "documents": { "backend": "firestore", "firestore": {
+        "project": "demo", "endpoint": endpoint, "timeout_ms": timeout_ms,
+    } } });
     std::fs::write(dir.path().join("convpipe.yaml"), config.to_string()).unwrap();
     let variables = [("GOOGLE_APPLICATION_CREDENTIALS", path.to_str().unwrap()), ("FIRESTORE_EMULATOR_HOST", "")];
     let process = Process::start_with(dir.path(), &["snapshot", "--only", "documents"], &variables);
@@ -353,4 +359,16 @@ fn a_server_that_is_not_googles_is_not_trusted() {
     assert_eq!(server.join().unwrap()[..2], [22, 3], "a TLS handshake was begun");
     assert_eq!(code, Some(69), "{said}");
     assert!(said.contains("connecting") && said.contains(&endpoint) && !said.contains("canary"), "{said}");
+}
+
+/// The library waits for a connection without an end, and so it would for whoever accepts it and says nothing.
+#[test]
+fn a_server_that_never_answers_is_given_up() {
+    let key = tokens("200 OK", r#"{"access_token":"canary","expires_in":3600,"token_type":"Bearer"}"#);
+    // What comes is taken by the kernel, and by nobody else.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("https://{}", listener.local_addr().unwrap());
+    let (code, said) = refused_within(Some(&key), &endpoint, 300);
+    assert_eq!(code, Some(69), "{said}");
+    assert!(said.contains(&format!("connecting: {endpoint}: no answer in time")) && !said.contains("canary"), "{said}");
 }

@@ -9,7 +9,7 @@ use convpipe::auth::ArtifactStore;
 use convpipe::backends;
 use convpipe::bus::embedded::EmbeddedBus;
 use convpipe::bus::{Bus, BusError};
-use convpipe::config::{Config, RedisConfig};
+use convpipe::config::{BusBackend, Config, DocumentsBackend, RedisConfig};
 use convpipe::documents::{Access, Documents, HistoryPage};
 use convpipe::runtime::clock;
 use convpipe::schema::artifact::Artifact;
@@ -22,14 +22,15 @@ use serde_json::{Value, json};
 
 use crate::oracle::compare::{Actual, ActualAccount, ActualConversation, Index, compare};
 use crate::oracle::model::{HISTORY_WRITE_FIELDS, SNAPSHOT_WRITE_FIELDS, SUMMARY_WRITE_FIELDS, without};
+use crate::support::emulator::Emulator;
 use crate::support::process::Process;
 
 /// Longest wait for anything; a busy machine gets its time.
-pub(super) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// The folder and the config.
-pub(super) struct Place {
-    pub(super) config: Config,
+pub(crate) struct Place {
+    pub(crate) config: Config,
     dir: tempfile::TempDir,
 }
 
@@ -48,12 +49,33 @@ impl Place {
         Self { config, dir }
     }
 
+    /// The same on Google's emulators, with topic and documents in a project of its own; `None` where there are none. Without the pause between two
+    /// writes of a summary that Firestore itself asks for.
+    pub(crate) async fn on_google(redis_url: &str, prefix: &str, ordering: bool) -> Option<Self> {
+        let emulators = tokio::task::spawn_blocking(|| Some((Emulator::pubsub()?, Emulator::firestore()?)));
+        let (pubsub, firestore) = emulators.await.unwrap()?;
+        let mut place = Self::new(redis_url, prefix);
+        let project = format!("oracle-{:016x}", fastrand::u64(..));
+        let Config { bus, documents, .. } = &mut place.config;
+        bus.backend = BusBackend::Google;
+        bus.google.project = Some(project.clone());
+        bus.google.emulator = Some(pubsub.address.clone());
+        bus.google.ordering = ordering;
+        bus.google.lease_s = 10;
+        documents.backend = DocumentsBackend::Firestore;
+        documents.firestore.project = Some(project);
+        documents.firestore.emulator = Some(firestore.address.clone());
+        documents.firestore.summary_interval_ms = 0;
+        backends::provision(&place.config, true).await.unwrap();
+        Some(place)
+    }
+
     pub(super) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// Starts `convpipe ARGS…` here, with this place's config.
-    pub(super) fn start(&self, args: &[&str]) -> Process {
+    pub(crate) fn start(&self, args: &[&str]) -> Process {
         let file = self.write_config();
         let mut all = vec!["--config", file.to_str().unwrap()];
         all.extend(args);
@@ -93,6 +115,7 @@ impl Place {
         }
     }
 
+    /// Of the embedded engine.
     pub(super) fn bus(&self) -> Bus {
         Bus::Embedded(EmbeddedBus::open(&self.config.bus.embedded).unwrap())
     }
@@ -102,7 +125,8 @@ impl Place {
     }
 
     pub(super) async fn publish(&self, envelopes: Vec<Envelope>) {
-        self.bus().publisher(&self.config.bus.topic).unwrap().publish(envelopes).await.unwrap();
+        let bus = backends::bus(&self.config).await.unwrap();
+        bus.publisher(&self.config.bus.topic).unwrap().publish(envelopes).await.unwrap();
     }
 
     /// What both subscriptions have not acked yet; all of it, while there is no subscription.

@@ -52,32 +52,38 @@ struct Kind {
     command: &'static [&'static str],
 }
 
+const FIRESTORE: Kind = Kind {
+    name: "firestore",
+    variable: "CONVPIPE_TEST_FIRESTORE_EMULATOR",
+    component: "cloud-firestore-emulator",
+    command: &["emulators", "firestore", "start"],
+};
+
+const PUBSUB: Kind = Kind {
+    name: "pubsub",
+    variable: "CONVPIPE_TEST_PUBSUB_EMULATOR",
+    component: "pubsub-emulator",
+    command: &["beta", "emulators", "pubsub", "start", "--project=demo"],
+};
+
 impl Emulator {
     /// Firestore's. `None` where it is not installed, which is said aloud, and is a failure where `CI=true`.
     pub(crate) fn firestore() -> Option<&'static Self> {
         static EMULATOR: OnceLock<Option<Emulator>> = OnceLock::new();
-        let kind = Kind {
-            name: "firestore",
-            variable: "CONVPIPE_TEST_FIRESTORE_EMULATOR",
-            component: "cloud-firestore-emulator",
-            command: &["emulators", "firestore", "start"],
-        };
-        EMULATOR.get_or_init(|| Self::lease(&kind)).as_ref()
+        EMULATOR.get_or_init(|| Self::lease(&FIRESTORE)).as_ref()
     }
 
     /// Pub/Sub's; the same.
     pub(crate) fn pubsub() -> Option<&'static Self> {
         static EMULATOR: OnceLock<Option<Emulator>> = OnceLock::new();
-        let kind = Kind {
-            name: "pubsub",
-            variable: "CONVPIPE_TEST_PUBSUB_EMULATOR",
-            component: "pubsub-emulator",
-            command: &["beta", "emulators", "pubsub", "start", "--project=demo"],
-        };
-        EMULATOR.get_or_init(|| Self::lease(&kind)).as_ref()
+        EMULATOR.get_or_init(|| Self::lease(&PUBSUB)).as_ref()
     }
 
-    #[expect(clippy::print_stderr, reason = "what is left out is said where the runner shows it")]
+    /// Whether both can be started, by whoever wants some of their own; where not, it is said in the same way.
+    pub(crate) fn are_installed() -> bool {
+        [FIRESTORE, PUBSUB].iter().all(|kind| is_installed(kind.component) || left_out(&kind.missing()))
+    }
+
     fn lease(kind: &Kind) -> Option<Self> {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("emulator-{}", kind.name));
         fs::create_dir_all(&dir).expect("a folder for the emulator");
@@ -91,18 +97,30 @@ impl Emulator {
         let address = match running {
             Some(address) => address,
             None if !is_installed(kind.component) => {
-                let missing = format!(
-                    "the {} emulator is missing: install google-cloud-cli-{}-emulator, a Java 17 or later, and flock, or name one that runs in {}",
-                    kind.name, kind.name, kind.variable
-                );
-                assert!(variable("CI").is_none_or(|ci| ci != "true"), "{missing}");
-                eprintln!("LEFT OUT: {missing}");
+                left_out(&kind.missing());
                 return None;
             }
             None => start(kind, &dir),
         };
         Some(Self { address, _lease: lease })
     }
+}
+
+impl Kind {
+    fn missing(&self) -> String {
+        let Self { name, variable, .. } = self;
+        format!(
+            "the {name} emulator is missing: install google-cloud-cli-{name}-emulator, a Java 17 or later, and flock, or name one that runs in {variable}"
+        )
+    }
+}
+
+/// Says aloud what is missing for a test, which is a failure where `CI=true`. Never true.
+#[expect(clippy::print_stderr, reason = "what is left out is said where the runner shows it")]
+pub(crate) fn left_out(missing: &str) -> bool {
+    assert!(variable("CI").is_none_or(|ci| ci != "true"), "{missing}");
+    eprintln!("LEFT OUT: {missing}");
+    false
 }
 
 #[expect(clippy::zombie_processes, reason = "the guardian outlives this process, and whoever inherits it waits for it")]

@@ -41,6 +41,8 @@ pub(crate) enum Answer {
     Lost(Code),
     /// It is taken, and the answer names one message fewer.
     ShortByOne,
+    /// It is taken, and confirmed so much later.
+    Late(Duration),
     /// There is no answer, ever.
     Silence,
 }
@@ -67,6 +69,7 @@ struct Inner {
     connections: usize,
     /// What comes over a connection with a smaller number is never answered.
     swallows_before: usize,
+    keeps: bool,
     taken: Vec<PubsubMessage>,
     streams: Vec<Stream>,
     /// What the next streams get instead of being opened.
@@ -101,6 +104,7 @@ impl FakePubSub {
             requests: 0,
             connections: 0,
             swallows_before: 0,
+            keeps: true,
             taken: Vec::new(),
             streams: Vec::new(),
             refuses_streams: None,
@@ -129,6 +133,11 @@ impl FakePubSub {
     /// From now on publish requests get what this says.
     pub(crate) fn on_publish(&self, answer: impl FnMut(usize, &[PubsubMessage]) -> Answer + Send + 'static) {
         self.state.lock().on_publish = Box::new(answer);
+    }
+
+    /// From now on what is taken is not kept, so that memory is the publisher's alone.
+    pub(crate) fn keep_nothing(&self) {
+        self.state.lock().keeps = false;
     }
 
     /// The data of the messages that were taken, in order.
@@ -297,7 +306,7 @@ async fn publish(state: Arc<State>, request: PublishRequest) -> Result<PublishRe
         let number = inner.requests;
         inner.requests += 1;
         let answer = (inner.on_publish)(number, &request.messages);
-        if !matches!(answer, Answer::Refused(_) | Answer::Silence) {
+        if inner.keeps && !matches!(answer, Answer::Refused(_) | Answer::Silence) {
             inner.taken.extend(request.messages.iter().cloned());
         }
         answer
@@ -308,6 +317,10 @@ async fn publish(state: Arc<State>, request: PublishRequest) -> Result<PublishRe
         Answer::Confirmed => ids(request.messages.len()),
         Answer::ShortByOne => ids(request.messages.len() - 1),
         Answer::Refused(code) | Answer::Lost(code) => Err(Status::new(code, "said by the test")),
+        Answer::Late(time) => {
+            tokio::time::sleep(time).await;
+            ids(request.messages.len())
+        }
         Answer::Silence => std::future::pending().await,
     }
 }

@@ -38,16 +38,14 @@ impl Process {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CONVPIPE_")) {
             command.env_remove(name);
         }
-        let mut child = command
-            .args(args)
-            .env_remove("COLUMNS")
-            .envs(variables.iter().copied())
-            .current_dir(dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary under test starts");
+        command.args(args).env_remove("COLUMNS").envs(variables.iter().copied()).current_dir(dir);
+        Self::spawn(&mut command)
+    }
+
+    /// Another program; the same holds of it, but not of what it starts itself.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program under test starts");
         let stdout = Lines::read(child.stdout.take().expect("piped"));
         let stderr = Lines::read(child.stderr.take().expect("piped"));
         Self { child, stdout, stderr }
@@ -151,7 +149,10 @@ impl Lines {
         let (read, changed) = &*self.read;
         let matching = |read: &Seen| read.lines.iter().find(|line| line.contains(text)).cloned();
         let (read, _) = changed.wait_timeout_while(read.lock().unwrap(), limit, |read| matching(read).is_none() && !read.ended).unwrap();
-        matching(&read).unwrap_or_else(|| panic!("no {text:?} on {name} within {limit:?}:\n{}", read.lines.join("\n")))
+        let (found, lines) = (matching(&read), read.lines.join("\n"));
+        // A panic with the lock in hand would be one for everybody else, too.
+        drop(read);
+        found.unwrap_or_else(|| panic!("no {text:?} on {name} within {limit:?}:\n{lines}"))
     }
 
     fn so_far(&self) -> Vec<String> {

@@ -55,8 +55,9 @@ async fn a_burst_of_outages_is_sat_out_in_order() {
         within(publisher.publish(batch("1d"))).await.unwrap();
         assert_eq!(fake.taken()[taken_before..], ["1a", "1b", "1c", "1d"], "{code:?}");
         let counters = publisher.counters();
-        assert_eq!((counters.confirmed(), counters.refused()), (4, 0), "{code:?}");
+        assert_eq!((counters.confirmed(), counters.refused(), counters.failed()), (4, 0, 0), "{code:?}");
         assert!(counters.retried() >= 3, "{code:?}");
+        assert_eq!((counters.in_flight(), counters.oldest_unconfirmed()), ((0, 0), None), "{code:?}");
     }
 }
 
@@ -73,7 +74,9 @@ async fn an_answer_that_is_lost_costs_a_repeat_and_never_the_order() {
     let taken = fake.taken();
     assert!(taken.len() > 3, "{taken:?}");
     assert_eq!(firsts(&taken), ["1a", "1b", "1c"]);
-    assert_eq!(publisher.counters().confirmed(), 3, "each counts once");
+    let counters = publisher.counters();
+    assert_eq!((counters.confirmed(), counters.failed(), counters.in_flight()), (3, 0, (0, 0)), "each counts once");
+    assert!(counters.retried() >= 2, "{}", counters.retried());
 }
 
 #[tokio::test]
@@ -100,8 +103,10 @@ async fn what_is_refused_for_good_is_found_and_the_rest_goes_through_in_order() 
         }
         taken.sort_unstable();
         assert_eq!(taken, ["1a", "1b", "1d", "2a", "2c", "3a"]);
-        assert_eq!((publisher.counters().refused(), publisher.counters().confirmed()), (2, 6));
+        let counters = publisher.counters();
+        assert_eq!((counters.refused(), counters.confirmed(), counters.failed()), (2, 6, 0));
         within(publisher.publish(batch("1e 2d"))).await.unwrap();
+        assert_eq!((counters.confirmed(), counters.in_flight()), (8, (0, 0)));
     }
 }
 
@@ -143,10 +148,14 @@ async fn retries_have_an_end() {
         (GoogleBusConfig { publish_deadline_ms: 200, publish_timeout_ms: 100, ..config.clone() }, 8),
     ] {
         let before = fake.requests();
-        let error = within(publisher(&limit).await.publish(batch("1a"))).await.unwrap_err();
+        let publisher = publisher(&limit).await;
+        let error = within(publisher.publish(batch("1a"))).await.unwrap_err();
         assert!(matches!(&error, PublishError::Service(error) if error.fault == ServiceFault::Unavailable), "{error}");
         assert!(error.is_retryable() && error.to_string().contains("topic events of project demo"), "{error}");
-        assert!(fake.requests() - before <= requests_max, "{} requests", fake.requests() - before);
+        let requests = fake.requests() - before;
+        assert!(requests <= requests_max, "{requests} requests");
+        let counters = publisher.counters();
+        assert_eq!((counters.failed(), counters.retried(), counters.confirmed()), (1, requests as u64 - 1, 0));
     }
 }
 
@@ -165,8 +174,11 @@ async fn what_waiting_does_not_mend_is_told_at_once() {
         assert!(matches!(&error, PublishError::Service(error) if error.fault == fault), "{error}");
         assert!(error.to_string().contains(advice), "{error}");
         assert_eq!(fake.requests() - before, 1, "{code:?}");
+        let counters = publisher.counters();
+        assert_eq!((counters.failed(), counters.retried(), counters.in_flight()), (2, 0, (0, 0)), "{code:?}");
         fake.on_publish(|_, _| Answer::Confirmed);
         within(publisher.publish(batch("1a 1b"))).await.unwrap();
+        assert_eq!(counters.confirmed(), 2, "{code:?}");
     }
 }
 
@@ -219,7 +231,97 @@ async fn a_connection_that_swallows_everything_is_given_up() {
     within(publisher.publish(batch("1b 2a 1c"))).await.unwrap();
     assert!(fake.connections() > before, "it was the old connection that answered");
     assert_eq!(of_key(&firsts(&fake.taken()), "1"), ["1a", "1b", "1c"]);
-    assert!(publisher.counters().retried() > 0);
+    let counters = publisher.counters();
+    assert!(counters.retried() > 0 && counters.confirmed() == 4 && counters.in_flight() == (0, 0), "{counters:?}");
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_waited_for_and_one_that_is_too_slow_costs_a_repeat() {
+    const SLOW: Duration = Duration::from_millis(150);
+    let (fake, config) = fake().await;
+    for (timeout_ms, too_slow) in [(10_000, false), (60, true)] {
+        let (begun, taken_before) = (fake.requests(), fake.taken().len());
+        fake.on_publish(move |number, _| if number == begun { Answer::Late(SLOW) } else { Answer::Confirmed });
+        let publisher = publisher(&GoogleBusConfig { publish_timeout_ms: timeout_ms, ..config.clone() }).await;
+        let counters = publisher.counters();
+        let publishing = tokio::spawn(async move { publisher.publish(batch("1a 1b 1c")).await });
+        fake.wait("the request", |fake| fake.requests() > begun).await;
+        let waiting = counters.oldest_unconfirmed().expect("it is on its way");
+        assert_eq!((counters.in_flight().0, counters.confirmed()), (3, 0));
+        within(async {
+            // It grows older as long as nothing is confirmed.
+            while counters.oldest_unconfirmed().is_some_and(|age| age < waiting + Duration::from_millis(20)) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        assert_eq!(counters.confirmed(), 0);
+        within(publishing).await.unwrap().unwrap();
+        assert_eq!((counters.confirmed(), counters.in_flight(), counters.oldest_unconfirmed()), (3, (0, 0), None));
+        assert_eq!(counters.retried() > 0, too_slow);
+        let taken = fake.taken().split_off(taken_before);
+        assert_eq!((taken.len() > 3, firsts(&taken)), (too_slow, vec!["1a", "1b", "1c"]));
+    }
+}
+
+/// A request's own time limit begins with its connection, and the library waits for that without any. Without a guard a publish would wait for ever
+/// where nobody completes a handshake.
+#[tokio::test]
+async fn a_connection_that_nobody_accepts_is_given_up() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    // Who is not in this short queue gets no answer to anything.
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queue = Vec::new();
+    while let Ok(Ok(connection)) = tokio::time::timeout(Duration::from_millis(100), tokio::net::TcpStream::connect(address)).await {
+        queue.push(connection);
+    }
+    let config = GoogleBusConfig { publish_timeout_ms: 50, publish_attempts_max: 1, ..super::config("demo", &address.to_string()) };
+    let publisher = publisher(&config).await;
+    let counters = publisher.counters();
+    let publishing = tokio::spawn(async move { (publisher.publish(batch("1a 1b 2a")).await, publisher) });
+    within(async {
+        while counters.in_flight().0 < 3 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // Nothing happens but the time that passes.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let (given_up, publisher) = publishing.await.unwrap();
+    tokio::time::resume();
+    let error = given_up.unwrap_err();
+    assert!(matches!(&error, PublishError::Service(error) if error.fault == ServiceFault::Timeout), "{error}");
+    assert!(error.is_retryable() && error.to_string().contains("no connection, and no answer"), "{error}");
+    assert_eq!((counters.failed(), counters.confirmed()), (3, 0));
+    // Somebody takes the place of who did not accept: the next publish has a connection of its own.
+    drop((queue, listener));
+    let fake = FakePubSub::start_at(&address.to_string()).await;
+    within(async { while publisher.publish(batch("1a 1b 2a")).await.is_err() {} }).await;
+    assert_eq!(of_key(&firsts(&fake.taken()), "1"), ["1a", "1b"]);
+    assert_eq!(counters.confirmed(), 3);
+}
+
+#[tokio::test]
+async fn a_request_keeps_the_bounds_of_a_batch() {
+    let (fake, config) = fake().await;
+    let sizes = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&sizes);
+    fake.on_publish(move |_, messages| {
+        let bytes: usize = messages.iter().map(|message| message.data.len()).sum();
+        seen.lock().unwrap().push((messages.len(), bytes));
+        Answer::Confirmed
+    });
+    let config = GoogleBusConfig { publish_batch_max: 7, publish_batch_bytes_max: 3_000, ..config };
+    let publisher = publisher(&config).await;
+    let large = "x".repeat(1_000);
+    let batch = (0..30).map(|number| envelope(1, if number < 20 { "x" } else { &large })).collect();
+    within(publisher.publish(batch)).await.unwrap();
+    let sizes = sizes.lock().unwrap().clone();
+    assert!(sizes.iter().all(|&(messages, bytes)| messages <= 7 && bytes <= 3_000), "{sizes:?}");
+    assert_eq!(sizes.iter().map(|(messages, _)| messages).sum::<usize>(), 30);
 }
 
 #[tokio::test]
@@ -245,6 +347,8 @@ async fn a_service_that_goes_and_comes_back_is_waited_for() {
     let fake = FakePubSub::start_at(&address).await;
     within(publishing).await.unwrap().unwrap();
     assert_eq!(fake.taken(), ["1b", "1c"]);
+    let counters = publisher.counters();
+    assert_eq!((counters.confirmed(), counters.failed(), counters.oldest_unconfirmed()), (3, 0, None));
 }
 
 #[tokio::test]
@@ -256,11 +360,12 @@ async fn any_number_of_conversations_takes_256_keys() {
         seen.lock().unwrap().extend(messages.iter().map(|message| message.ordering_key.clone()));
         Answer::Confirmed
     });
+    fake.keep_nothing();
     let publisher = publisher(&config).await;
     let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let mut after_first = 0;
     for round in 0..20 {
-        let fans = round * 2_000..(round + 1) * 2_000;
+        let fans = round * 5_000..(round + 1) * 5_000;
         let batch = fans.map(|fan| envelope(ids::ordering_key("200000001", Some(&fan.to_string())), "x")).collect();
         within(publisher.publish(batch)).await.unwrap();
         if round == 0 {
@@ -269,7 +374,7 @@ async fn any_number_of_conversations_takes_256_keys() {
     }
     assert_eq!(keys.lock().unwrap().len(), 256);
     assert!(alive() <= after_first + 64, "{after_first} tasks became {}", alive());
-    assert_eq!(publisher.counters().confirmed(), 40_000);
+    assert_eq!(publisher.counters().confirmed(), 100_000);
 }
 
 #[tokio::test]

@@ -149,6 +149,28 @@ async fn opening_tells_what_is_wrong_and_waits_for_what_passes() {
     }
 }
 
+/// The library's `next` may not be cancelled before the first message of a stream: that would leave its connection behind. Closing ends a stream by
+/// its own token, and so at once.
+#[tokio::test]
+async fn a_stream_that_never_brought_anything_is_closed_at_once_and_its_successor_works() {
+    let (fake, config) = fake().await;
+    for number in 0..3 {
+        let mut idle = subscriber(&config).await;
+        fake.stream(number).await;
+        // Giving up a wait takes nothing with it.
+        assert!(tokio::time::timeout(Duration::from_millis(5), idle.next()).await.is_err());
+        let begun = Instant::now();
+        idle.close(Duration::from_secs(5)).await;
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    }
+    let mut subscriber = subscriber(&config).await;
+    let stream = fake.stream(3).await;
+    assert!(tokio::time::timeout(Duration::from_millis(5), subscriber.next()).await.is_err());
+    stream.deliver(&["a"]).await;
+    assert_eq!(next_texts(&mut subscriber, 1).await, ["a"]);
+    assert_eq!((subscriber.counters().delivered(), subscriber.counters().reopened()), (1, 0));
+}
+
 #[tokio::test]
 async fn a_nack_goes_out_when_its_time_comes() {
     let (fake, config) = fake().await;
