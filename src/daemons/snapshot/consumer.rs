@@ -383,7 +383,7 @@ mod tests {
     }
 
     async fn run_with(consumer: Consumer, shutdown: &Shutdown) -> Result<u64, ConsumerError> {
-        let lane = || Lane::new(Fragile("id-17"), 10, Arc::default(), clock::now);
+        let lane = || Lane::new(Fragile("id-17"), 1_000, Arc::default(), clock::now);
         let (_work, extra) = mpsc::channel(1);
         tokio::time::timeout(PATIENCE, consumer.run(vec![lane(), lane()], extra, shutdown.clone())).await.unwrap()
     }

@@ -110,10 +110,10 @@ pub(super) struct Lane<T> {
 }
 
 impl<T: Target> Lane<T> {
-    /// A lane that keeps at most `states_max` states in memory.
+    /// A lane that keeps at most `states_max_bytes` of states in memory.
     #[must_use]
-    pub(super) fn new(target: T, states_max: usize, counters: Arc<SnapshotCounters>, now: Now) -> Self {
-        Self { target, states: States::new(states_max), counters, now }
+    pub(super) fn new(target: T, states_max_bytes: usize, counters: Arc<SnapshotCounters>, now: Now) -> Self {
+        Self { target, states: States::new(states_max_bytes), counters, now }
     }
 
     /// Folds and writes a batch.

@@ -112,7 +112,7 @@ impl Snapshot {
             let writer = Writer::open(&config.redis)?;
             let counters = Arc::clone(&self.views_counters);
             let target = views::ViewsTarget::new(writer, Some(self.documents.clone()), Arc::clone(&policies), Arc::clone(&counters));
-            lanes.push(Lane::new(target, config.snapshot.states_max / lanes_no, counters, self.now));
+            lanes.push(Lane::new(target, config.snapshot.states_max_bytes / lanes_no, counters, self.now));
         }
         let (work, extra) = mpsc::channel(1);
         let watch = watch::Watch {
@@ -141,7 +141,7 @@ impl Snapshot {
         };
         let target = documents::DocumentsTarget::new(self.documents.clone(), policies, keep);
         // One lane: the store has one writer, and batches are larger for it.
-        let lanes = vec![Lane::new(target, config.snapshot.states_max, Arc::clone(&self.documents_counters), self.now)];
+        let lanes = vec![Lane::new(target, config.snapshot.states_max_bytes, Arc::clone(&self.documents_counters), self.now)];
         let (_work, extra) = mpsc::channel(1);
         let pruning = tokio::spawn(prune(self.documents.clone(), shutdown.clone()));
         let linger = Duration::from_millis(config.documents.linger_ms);
