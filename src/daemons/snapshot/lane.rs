@@ -21,7 +21,7 @@ use super::states::States;
 /// Rounds that one batch may lose against other writers before it is put off.
 const ROUNDS_MAX: u32 = 20;
 
-/// Why a batch is not written. All but `Materialize` are tried again.
+/// Why a batch is not written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LaneError {
     /// Redis.
@@ -36,6 +36,18 @@ pub(super) enum LaneError {
     /// Our own broken invariant.
     #[error(transparent)]
     Materialize(#[from] MaterializeError),
+}
+
+impl LaneError {
+    /// Why and at which stage something of the batch has to be set aside, where trying again is of no use; `None` where it is.
+    #[must_use]
+    pub(super) const fn blame(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Materialize(_) => Some(("not_applicable", "apply")),
+            Self::Documents(error) if error.is_of_one_document() => Some(("refused_by_store", "write")),
+            _ => None,
+        }
+    }
 }
 
 /// A state as a store has it; `state` is absent where the store has none or it cannot be read.

@@ -186,6 +186,9 @@ impl File {
             Some(ErrorCode::ReadOnly) => DocumentsError::ReadOnly { store, detail },
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => DocumentsError::Busy { store, waited_s: BUSY_MAX.as_secs() },
             Some(ErrorCode::DatabaseCorrupt) => DocumentsError::Corrupt { store, detail },
+            Some(ErrorCode::TooBig | ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch) => {
+                DocumentsError::RefusedDocument { store, document: "a document of this call".to_owned(), detail }
+            }
             Some(ErrorCode::NotADatabase) => DocumentsError::Foreign { store },
             _ => DocumentsError::Unavailable { store, what, detail },
         }
