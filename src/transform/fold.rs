@@ -115,6 +115,14 @@ pub fn for_views(mut state: Box<ConversationState>) -> Box<ConversationState> {
     state
 }
 
+/// An account's state from the documents, likewise.
+#[must_use]
+pub fn account_for_views(mut state: AccountState) -> AccountState {
+    state.seen = Greatest::default();
+    state.seen_noise = Greatest::default();
+    state
+}
+
 /// Applies an event of this conversation.
 pub fn apply(state: &mut ConversationState, event: &Event<'_>, now: Millis, horizon_ms: i64, depth: Depth) -> Applied {
     if is_stale(event, now, horizon_ms) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::documents::DocumentsError;
 use crate::runtime::clock::Now;
-use crate::schema::state::ConversationState;
+use crate::schema::state::{AccountState, ConversationState};
 use crate::schema::time::Millis;
 use crate::transform::materialize::{MaterializeError, Tally, WriteOutcome};
 use crate::transform::resolve::{Claims, Resolved};
@@ -19,7 +19,7 @@ use super::gather::{Decoded, Gathered, Group, Item, Work};
 use super::states::States;
 
 /// Rounds that one batch may lose against other writers before it is put off.
-const ROUNDS_MAX: u32 = 20;
+pub(super) const ROUNDS_MAX: u32 = 20;
 
 /// Why a batch is not written.
 #[derive(Debug, thiserror::Error)]
@@ -231,6 +231,13 @@ pub(super) fn decode(account: &str, conversation: &str, bytes: &[u8], store: &st
         .inspect_err(|error| tracing::error!(%error, account = ?account, conversation = ?conversation, store, "a stored state is unreadable and is rebuilt"))
         .ok()
         .map(Box::new)
+}
+
+/// Reads a stored account state; one that cannot be read is loud and counts as empty.
+pub(super) fn decode_account(account: &str, bytes: &[u8], store: &str) -> AccountState {
+    AccountState::decode(bytes)
+        .inspect_err(|error| tracing::error!(%error, account = ?account, store, "a stored account state is unreadable and is rebuilt"))
+        .unwrap_or_default()
 }
 
 /// A group, and what holds once its write has happened.

@@ -139,7 +139,7 @@ impl Snapshot {
             message_ttl_ms: seconds(config.history.ttl_s),
             high_value_only: config.history.scope == HistoryScope::HighValue,
         };
-        let target = documents::DocumentsTarget::new(self.documents.clone(), policies, keep);
+        let target = documents::DocumentsTarget::new(self.documents.clone(), policies, keep, Arc::clone(&self.documents_counters));
         // One lane: the store has one writer, and batches are larger for it.
         let lanes = vec![Lane::new(target, config.snapshot.states_max_bytes, Arc::clone(&self.documents_counters), self.now)];
         let (_work, extra) = mpsc::channel(1);

@@ -1,6 +1,6 @@
 //! The contract of the document store: what holds whatever the engine is.
 
-use convpipe::documents::{DocumentsError, HistoryCursor, HistoryPage, StoredSummary};
+use convpipe::documents::{DocumentsError, HistoryCursor, HistoryPage, StoredState};
 use convpipe::schema::document::MessageDocument;
 use convpipe::transform::materialize::{SummaryWrite, WriteOutcome};
 use convpipe::transform::resolve::{Claims, Resolved};
@@ -14,7 +14,7 @@ pub(super) async fn what_was_written_is_read(fresh: Fresh) {
     let write = SummaryWrite { messages: vec![message("m1", 10, "first"), newest.clone()], ..write("f1", 0) };
     assert_eq!(documents.write(vec![write.clone()]).await.unwrap(), [WriteOutcome::Written]);
 
-    let stored = StoredSummary { rev: 1, fold: write.fold };
+    let stored = StoredState { rev: 1, fold: write.fold };
     assert_eq!(documents.load(&[key("f1"), key("f2")]).await.unwrap(), [Some(stored), None]);
     let summary = documents.summary(ACCOUNT, "f1", NOW).await.unwrap().unwrap();
     assert_eq!((summary.rev, summary.summary.fan.id.raw()), (1, "f1"));
