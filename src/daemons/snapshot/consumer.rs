@@ -159,7 +159,10 @@ async fn distribute(work: Vec<Work>, senders: &[mpsc::Sender<Vec<Work>>], shutdo
     for piece in work {
         let key = match &piece {
             Work::Delivery(delivery) => delivery.envelope.ordering_key(),
-            Work::Due { account, conversation } | Work::Refill { account, conversation } => ids::ordering_key(account, Some(conversation)),
+            Work::Due { account, conversation }
+            | Work::Refill { account, conversation, .. }
+            | Work::Deleted { account, conversation, .. } => ids::ordering_key(account, Some(conversation)),
+            Work::RefillAccount { account, .. } => ids::ordering_key(account, None),
         };
         chunks[usize::from(key) % senders.len()].push(piece);
     }
@@ -322,7 +325,7 @@ impl<T: Target> LaneTask<T> {
 fn ack_id(work: &Work) -> Option<AckId> {
     match work {
         Work::Delivery(delivery) => Some(delivery.ack),
-        Work::Due { .. } | Work::Refill { .. } => None,
+        Work::Due { .. } | Work::Refill { .. } | Work::Deleted { .. } | Work::RefillAccount { .. } => None,
     }
 }
 
@@ -334,7 +337,7 @@ mod tests {
     use crate::bus::Bus;
     use crate::bus::embedded::EmbeddedBus;
     use crate::config::EmbeddedBusConfig;
-    use crate::daemons::snapshot::gather::Group;
+    use crate::daemons::snapshot::gather::{AccountGroup, Group};
     use crate::daemons::snapshot::lane::{Folded, LaneError, Loaded};
     use crate::documents::DocumentsError;
     use crate::runtime::clock;
@@ -374,7 +377,7 @@ mod tests {
             Ok(Vec::new())
         }
 
-        async fn write_accounts(&mut self, decoded: &Decoded<'_>, _: &[(&str, Vec<usize>)], _: Millis) -> Result<(), LaneError> {
+        async fn write_accounts(&mut self, decoded: &Decoded<'_>, _: &[AccountGroup<'_>], _: Millis) -> Result<(), LaneError> {
             assert!(decoded.events.iter().all(|(_, event)| event.id.raw() != self.panics_over), "the event that nobody survives");
             if decoded.events.iter().any(|(_, event)| event.id.raw() == self.refuses) {
                 self.refused.fetch_add(1, Ordering::Relaxed);

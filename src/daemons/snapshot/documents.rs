@@ -10,7 +10,7 @@ use crate::transform::materialize::{AccountDocumentBatch, Keep, MaterializeError
 use crate::transform::resolve::{Claims, Resolved};
 
 use super::counters::SnapshotCounters;
-use super::gather::{Decoded, Group, Item, Work};
+use super::gather::{AccountGroup, Decoded, Group, Item, Work};
 use super::lane::{Folded, LaneError, Loaded, ROUNDS_MAX, Target, decode, decode_account};
 use super::policies::Policies;
 
@@ -69,7 +69,7 @@ impl Target for DocumentsTarget {
     async fn load(&self, wanted: &[(String, String)], _: &[bool]) -> Result<Vec<Loaded>, LaneError> {
         let stored = self.documents.load(wanted).await?;
         let loaded = stored.into_iter().zip(wanted).map(|(stored, (account, conversation))| match stored {
-            Some(stored) => Loaded { state: decode(account, conversation, &stored.fold, "documents"), rev: stored.rev },
+            Some(stored) => Loaded { state: decode(account, conversation, &stored.fold, "documents"), rev: stored.rev, first_rev: 0 },
             None => Loaded::default(),
         });
         Ok(loaded.collect())
@@ -101,9 +101,9 @@ impl Target for DocumentsTarget {
         Ok(self.documents.write(writes).await?)
     }
 
-    async fn write_accounts(&mut self, decoded: &Decoded<'_>, accounts: &[(&str, Vec<usize>)], now: Millis) -> Result<(), LaneError> {
+    async fn write_accounts(&mut self, decoded: &Decoded<'_>, accounts: &[AccountGroup<'_>], now: Millis) -> Result<(), LaneError> {
         let is_kept = |places: &[usize]| places.iter().any(|&place| AccountDocumentBatch::keeps(&decoded.events[place].1));
-        let mut pending: Vec<(&str, &[usize])> = accounts.iter().map(|(account, places)| (*account, &places[..])).collect();
+        let mut pending: Vec<(&str, &[usize])> = accounts.iter().map(|group| (group.account, &group.places[..])).collect();
         pending.retain(|(_, places)| is_kept(places));
         for _ in 0..ROUNDS_MAX {
             if pending.is_empty() {

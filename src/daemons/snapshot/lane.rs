@@ -15,7 +15,7 @@ use crate::transform::resolve::{Claims, Resolved};
 use crate::views::ViewsError;
 
 use super::counters::SnapshotCounters;
-use super::gather::{Decoded, Gathered, Group, Item, Work};
+use super::gather::{AccountGroup, Decoded, Gathered, Group, Item, Work};
 use super::states::States;
 
 /// Rounds that one batch may lose against other writers before it is put off.
@@ -57,6 +57,8 @@ pub(super) struct Loaded {
     pub state: Option<Box<ConversationState>>,
     /// Its `rev`; 0 where the store has none.
     pub rev: u64,
+    /// What its write has at least as `rev`; 0 where that does not matter. Only a state that was filled from elsewhere, or is new, has one.
+    pub first_rev: u64,
 }
 
 /// A group, folded.
@@ -78,6 +80,11 @@ pub(super) trait Target: Send + Sync {
 
     /// Conversations of one batch, about: few enough that one lane folds while the store writes for another, as many as the store likes.
     const CONVERSATIONS_MAX: usize;
+
+    /// Whether a state that was remembered with this `rev` may be used.
+    fn is_current(&self, rev: u64) -> bool {
+        rev > 0
+    }
 
     /// Claims the batch's messages and deletes in the store's index.
     fn resolve(&self, claims: &[Claims]) -> impl Future<Output = Result<Vec<Resolved>, LaneError>> + Send;
@@ -105,7 +112,7 @@ pub(super) trait Target: Send + Sync {
     fn write_accounts(
         &mut self,
         decoded: &Decoded<'_>,
-        accounts: &[(&str, Vec<usize>)],
+        accounts: &[AccountGroup<'_>],
         now: Millis,
     ) -> impl Future<Output = Result<(), LaneError>> + Send;
 
@@ -184,8 +191,12 @@ impl<T: Target> Lane<T> {
         let (mut wanted, mut creates, mut places) = (Vec::new(), Vec::new(), Vec::new());
         for group in groups {
             let remembered = self.states.take(group.account, group.conversation);
-            match remembered.filter(|_| !group.items.contains(&Item::Refill)) {
-                Some((fold, rev)) => loaded.push(Loaded { state: decode(group.account, group.conversation, &fold, "memory"), rev }),
+            let remembered = remembered.filter(|(_, rev)| self.target.is_current(*rev) && !group.items.contains(&Item::Refill));
+            match remembered {
+                Some((fold, rev)) => {
+                    let state = decode(group.account, group.conversation, &fold, "memory");
+                    loaded.push(Loaded { state, rev, first_rev: 0 });
+                }
                 None => {
                     places.push(loaded.len());
                     loaded.push(Loaded::default());
