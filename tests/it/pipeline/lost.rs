@@ -60,7 +60,11 @@ fn differences(expected: &Actual, actual: &Actual) -> Vec<String> {
 }
 
 /// Waits until the views are what they should be, and says what they lack where they never are.
-async fn wait_same(place: &Place, expected: &Actual) {
+async fn wait_same(redis: &RedisServer, place: &Place, expected: &Actual) {
+    wait_until("all conversations", async || {
+        redis.run::<Vec<String>>(&["KEYS", "convpipe:{*}:conversation:*"]).len() == expected.conversations.len()
+    })
+    .await;
     let last = std::cell::RefCell::new(Vec::new());
     let same = async || {
         *last.borrow_mut() = differences(expected, &place.read().await);
@@ -115,7 +119,7 @@ async fn a_redis_that_comes_back_with_older_data_is_brought_up_to_date() {
     place.wait_backlog(&place.bus(), 0).await;
     // Killed, and started with what it had saved. Nothing happens to anybody from here on.
     redis.restart();
-    wait_same(&place, &expected).await;
+    wait_same(&redis, &place, &expected).await;
     let renewed: String = redis.run(&["GET", "convpipe:epoch"]);
     assert_ne!(renewed, epoch, "readers are told");
     ended(process);
@@ -135,6 +139,13 @@ async fn a_delete_long_before_its_message_outlives_a_flush() {
     let expected = undisturbed(&[deletes.clone(), messages.clone()].concat()).await;
     let mut place = place(&redis);
     let process = place.start(&["snapshot"]);
+    // An account is known from the moment it was connected.
+    let accounts: BTreeSet<&str> = deletes.iter().filter_map(|envelope| envelope.attribute("ce-accountid")).collect();
+    let opened = accounts.iter().map(|account| {
+        let event = Event::of_account(EventKind::ConnectionOpened, format!("opened {account}"), account, "0000000000000001", clock::now());
+        Envelope::of_event(&event).unwrap()
+    });
+    place.publish(opened.collect()).await;
     place.publish(deletes).await;
     place.wait_backlog(&place.bus(), 0).await;
     ended(process);
@@ -144,7 +155,7 @@ async fn a_delete_long_before_its_message_outlives_a_flush() {
     let process = place.start(&["snapshot"]);
     place.publish(messages).await;
     place.wait_backlog(&place.bus(), 0).await;
-    wait_same(&place, &expected).await;
+    wait_same(&redis, &place, &expected).await;
     ended(process);
 }
 
@@ -177,7 +188,7 @@ async fn what_the_documents_could_not_tell_is_filled_when_they_can() {
     .await;
     other.execute_batch("ALTER TABLE hidden RENAME TO summaries").unwrap();
     place.wait_backlog(&bus, 0).await;
-    wait_same(&place, &expected).await;
+    wait_same(&redis, &place, &expected).await;
     assert_eq!(redis.run::<String>(&["GET", "convpipe:epoch"]), epoch, "readers have nothing to begin anew");
     ended(process);
 }
