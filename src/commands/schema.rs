@@ -19,13 +19,14 @@ pub struct Args {
 }
 
 /// What each schema of [`json_schema::NAMES`] is, in words.
-const DESCRIPTIONS: [(&str, &str); 10] = [
+const DESCRIPTIONS: [(&str, &str); 11] = [
     ("event", "an event, as it lies on the topic"),
     ("conversation-snapshot", "a conversation, in Redis"),
     ("priority-entry", "an entry of the priority feed, in Redis"),
     ("account-view", "what is known of an account beyond its conversations, in Redis"),
     ("message-document", "a message of the history, in the documents"),
     ("fan-summary", "the summary of a fan, in the documents"),
+    ("account-document", "what is known of an account beyond its conversations, in the documents"),
     ("artifact", "session material of an account"),
     ("artifact-request", "what asks for a new artifact of an account"),
     ("recorded-frame", "a line of a recording"),

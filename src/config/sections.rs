@@ -377,8 +377,8 @@ pub struct SnapshotConfig {
     pub lanes: usize,
     /// Most events folded into one write.
     pub batch_max: usize,
-    /// Most conversation states kept in memory, over all lanes.
-    pub states_max: usize,
+    /// Most bytes of conversation states that each consumer keeps in memory, over all lanes.
+    pub states_max_bytes: usize,
     /// How often timers are looked at, milliseconds.
     pub due_ms: u64,
     /// Age beyond which an event raises no entry in the priority feed, seconds.
@@ -389,7 +389,7 @@ pub struct SnapshotConfig {
 
 impl Default for SnapshotConfig {
     fn default() -> Self {
-        Self { lanes: 4, batch_max: 8_192, states_max: 20_000, due_ms: 1_000, freshness_s: 600, drain_timeout_s: 10 }
+        Self { lanes: 4, batch_max: 8_192, states_max_bytes: 24 << 20, due_ms: 1_000, freshness_s: 600, drain_timeout_s: 10 }
     }
 }
 

@@ -117,12 +117,22 @@ pub enum DocumentsError {
         /// How long it was tried, milliseconds.
         waited_ms: u64,
     },
-    /// It will never take this: a broken invariant of ours.
+    /// It will never take this document, whatever others it takes: it is too large, or an invariant of ours is broken.
+    #[error("{store}: will never take {document}: {detail}")]
+    RefusedDocument {
+        /// The store.
+        store: String,
+        /// Which document.
+        document: String,
+        /// What it says.
+        detail: String,
+    },
+    /// It does not take such a request: a broken invariant of ours.
     #[error("{store}: does not take {what}: {detail}")]
     Rejected {
         /// The store.
         store: String,
-        /// Which document or request.
+        /// Which request.
         what: String,
         /// What it says.
         detail: String,
@@ -161,6 +171,12 @@ impl DocumentsError {
             self,
             Self::Full { .. } | Self::Busy { .. } | Self::Unavailable { .. } | Self::Throttled { .. } | Self::DeletedMeanwhile { .. }
         )
+    }
+
+    /// Whether one document is the cause, for good, and the same call may succeed without it.
+    #[must_use]
+    pub const fn is_of_one_document(&self) -> bool {
+        matches!(self, Self::RefusedDocument { .. } | Self::Document { .. })
     }
 
     /// Whether it is about who may use the store: nothing but other credentials or rights helps.

@@ -1,4 +1,4 @@
-//! The document store: message history and fan summaries.
+//! The document store: message history, fan summaries, and what is known of accounts.
 //!
 //! Owns: reading and writing documents, the index from a message to its conversation, retention. Does not own: what a document says
 //! (that is [`crate::transform`]). Invariants: a summary is written only over the `rev` it was folded from; of two versions of a
@@ -21,7 +21,7 @@ use crate::config::{EmbeddedDocumentsConfig, FirestoreConfig};
 use crate::runtime::provision::Change;
 use crate::schema::document::{FanSummary, MessageDocument};
 use crate::schema::time::Millis;
-use crate::transform::materialize::{SummaryWrite, WriteOutcome};
+use crate::transform::materialize::{AccountDocumentWrite, SummaryWrite, WriteOutcome};
 use crate::transform::resolve::{Claims, Resolved};
 
 /// Most messages in one page of history, and most summaries in one page of them; a larger `limit` is taken as this.
@@ -36,9 +36,9 @@ pub enum Documents {
     Firestore(FirestoreDocuments),
 }
 
-/// What the fold starts from: a summary's state and its revision.
+/// What a fold starts from: the state of a summary or of an account, and its revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredSummary {
+pub struct StoredState {
     /// Revision; a write names it as its `expected_rev`.
     pub rev: u64,
     /// The encoded state.
@@ -62,7 +62,7 @@ pub struct AccountSummary {
     /// The conversation with the fan.
     pub conversation: String,
     /// The state and its revision.
-    pub stored: StoredSummary,
+    pub stored: StoredState,
 }
 
 /// Which part of a conversation's history to read.
@@ -120,7 +120,7 @@ impl Documents {
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub async fn load(&self, fans: &[(String, String)]) -> Result<Vec<Option<StoredSummary>>, DocumentsError> {
+    pub async fn load(&self, fans: &[(String, String)]) -> Result<Vec<Option<StoredState>>, DocumentsError> {
         match self {
             Self::Embedded(embedded) => embedded.load(fans).await,
             Self::Firestore(firestore) => firestore.load(fans).await,
@@ -163,6 +163,42 @@ impl Documents {
         }
     }
 
+    /// The stored states of accounts, place by place, expired ones included, as [`Documents::load`] gives those of fans.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn load_accounts(&self, accounts: &[String]) -> Result<Vec<Option<StoredState>>, DocumentsError> {
+        match self {
+            Self::Embedded(embedded) => embedded.load_accounts(accounts).await,
+            Self::Firestore(firestore) => firestore.load_accounts(accounts).await,
+        }
+    }
+
+    /// Writes what is known of accounts, all of them different, each only if the stored `rev` is still the expected one; the outcomes stand in the
+    /// order of the writes. For Firestore what [`Documents::write`] says of summaries holds here.
+    ///
+    /// # Errors
+    /// Where the store cannot be written; the same call may be repeated.
+    pub async fn write_accounts(&self, writes: Vec<AccountDocumentWrite>) -> Result<Vec<WriteOutcome>, DocumentsError> {
+        match self {
+            Self::Embedded(embedded) => embedded.write_accounts(writes).await,
+            Self::Firestore(firestore) => firestore.write_accounts(writes).await,
+        }
+    }
+
+    /// Messages of the account that are known as deleted, and since when, in the store's own order, beginning behind the message `after`: all that
+    /// [`Documents::resolve`] still knows. At most `limit`, itself from 1 to [`PAGE_MAX`]; a page may be shorter, an empty one is the end.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn deletions(&self, account: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Millis)>, DocumentsError> {
+        let limit = limit.clamp(1, PAGE_MAX);
+        match self {
+            Self::Embedded(embedded) => embedded.deletions(account, after, limit).await,
+            Self::Firestore(firestore) => firestore.deletions(account, after, limit).await,
+        }
+    }
+
     /// A fan's summary, unless it is expired at `now`.
     ///
     /// # Errors
@@ -197,7 +233,7 @@ impl Documents {
         }
     }
 
-    /// The accounts that have summaries, ascending.
+    /// The accounts that have summaries or a document of their own, ascending.
     ///
     /// # Errors
     /// Where the store cannot be read.

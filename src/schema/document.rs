@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::event::{Direction, Media, Money, Subscription};
 use super::text::OwnedText;
 use super::time::Millis;
-use super::view::{FanView, HighValue, LastPpv, Spend};
+use super::view::{AccountView, FanView, HighValue, LastPpv, Spend};
 
 /// One chat message: `accounts/A/conversations/C/messages/M`. Written by id, so a second delivery changes nothing.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -125,6 +125,22 @@ pub struct FanSummary {
     pub awaiting_reply_since: Option<Millis>,
     /// The last 20 messages, oldest first.
     pub recent: Vec<SummaryMessage>,
+    /// Grows by one with every write.
+    pub rev: u64,
+    /// When it was written.
+    pub applied_at: Millis,
+    /// When the store may forget it.
+    pub expire_at: Millis,
+}
+
+/// What is known of an account beyond its conversations: `accounts/A`. As the account's view, without who is online.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct AccountDocument {
+    /// The account.
+    pub account_id: OwnedText,
+    /// What is known.
+    #[serde(flatten)]
+    pub view: AccountView,
     /// Grows by one with every write.
     pub rev: u64,
     /// When it was written.

@@ -4,7 +4,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
 use super::artifact::{Artifact, ArtifactRequest};
-use super::document::{FanSummary, MessageDocument};
+use super::document::{AccountDocument, FanSummary, MessageDocument};
 use super::event::Event;
 use super::frame::RecordedFrame;
 use super::view::{AccountView, ConversationSnapshot, PriorityEntry};
@@ -17,6 +17,7 @@ pub const NAMES: &[&str] = &[
     "account-view",
     "message-document",
     "fan-summary",
+    "account-document",
     "artifact",
     "artifact-request",
     "recorded-frame",
@@ -32,6 +33,7 @@ pub fn schema(name: &str) -> Option<Schema> {
         "account-view" => written::<AccountView>(),
         "message-document" => written::<MessageDocument>(),
         "fan-summary" => written::<FanSummary>(),
+        "account-document" => written::<AccountDocument>(),
         "artifact" => read::<Artifact>(),
         "artifact-request" => read::<ArtifactRequest>(),
         "recorded-frame" => read::<RecordedFrame<'static>>(),

@@ -29,6 +29,15 @@ impl<T> Register<T> {
     }
 }
 
+impl<T> Register<T> {
+    /// Takes the one with the greater stamp.
+    pub fn merge(slot: &mut Option<Self>, other: Option<Self>) {
+        if let Some(other) = other {
+            Self::put(slot, other.stamp, || other.value);
+        }
+    }
+}
+
 impl Register<OwnedText> {
     /// As [`Register::put`], for texts, which mostly repeat: an equal text is not copied. Blank texts are no values.
     pub fn put_text(slot: &mut Option<Self>, stamp: Stamp, text: &str) {

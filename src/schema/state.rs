@@ -414,6 +414,26 @@ pub struct AccountState {
     pub seen_noise: Greatest<Seen>,
 }
 
+impl AccountState {
+    /// Takes in what another fold of the same account's events knows, whichever events either of them saw. Associative, commutative, idempotent.
+    pub fn merge(&mut self, other: Self) {
+        Register::merge(&mut self.unread_chats, other.unread_chats);
+        Register::merge(&mut self.priority_chats, other.priority_chats);
+        Register::merge(&mut self.unread_tips, other.unread_tips);
+        Register::merge(&mut self.notifications, other.notifications);
+        Register::merge(&mut self.has_new_hints, other.has_new_hints);
+        Register::merge(&mut self.online, other.online);
+        Register::merge(&mut self.connection, other.connection);
+        Register::merge(&mut self.gap, other.gap);
+        Register::merge(&mut self.auth, other.auth);
+        for (ring, other, max) in [(&mut self.seen, other.seen, SEEN_MAX), (&mut self.seen_noise, other.seen_noise, SEEN_NOISE_MAX)] {
+            for seen in other.items() {
+                ring.merge(*seen, max, |known, seen| known.at = known.at.max(seen.at));
+            }
+        }
+    }
+}
+
 macro_rules! encoded {
     ($($state:ty),+) => {$(
         impl $state {

@@ -35,6 +35,15 @@ impl OwnedText {
     }
 }
 
+/// At most `max` characters of a text, from its beginning.
+#[must_use]
+pub fn cut(text: &str, max: usize) -> &str {
+    if text.len() <= max {
+        return text;
+    }
+    text.char_indices().nth(max).map_or(text, |(end, _)| &text[..end])
+}
+
 impl From<String> for OwnedText {
     fn from(text: String) -> Self {
         Self(text)

@@ -10,13 +10,20 @@ use crate::schema::state::{
     ProfileState, RecentMessage, Register, ReportedState, SEEN_MAX, SEEN_NOISE_MAX, Seen, Stamp, SubscriptionStateRegisters, WAITING_MAX,
     WaitingMessage,
 };
-use crate::schema::text::OwnedText;
+use crate::schema::text::{OwnedText, Untrusted, cut};
 use crate::schema::time::Millis;
 
 use super::money;
 
 /// How long `typing.started` holds; what a user interface lets it expire after.
 pub const TYPING_MS: i64 = 5_000;
+
+/// Characters of a fan's names, and of the account's note on the fan, that are remembered.
+const NAME_CHARS_MAX: usize = 256;
+const NOTICE_CHARS_MAX: usize = 2_000;
+/// Lists of a fan, and characters of each one's name, that are remembered.
+const LISTS_MAX: usize = 256;
+const LIST_CHARS_MAX: usize = 64;
 
 /// How much of the newest messages a state keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +113,14 @@ pub fn for_views(mut state: Box<ConversationState>) -> Box<ConversationState> {
     for message in state.recent.items_mut() {
         message.text = message.text.as_untrusted().preview(Depth::VIEWS.text_chars);
     }
+    state.seen = Greatest::default();
+    state.seen_noise = Greatest::default();
+    state
+}
+
+/// An account's state from the documents, likewise.
+#[must_use]
+pub fn account_for_views(mut state: AccountState) -> AccountState {
     state.seen = Greatest::default();
     state.seen_noise = Greatest::default();
     state
@@ -233,18 +248,19 @@ fn apply_link(state: &mut AccountState, event: &Event<'_>, stamp: Stamp) {
 }
 
 fn apply_profile(profile: &mut ProfileState, stated: &FanProfile<'_>, stamp: Stamp) {
-    for (slot, text) in [
-        (&mut profile.name, &stated.name),
-        (&mut profile.username, &stated.username),
-        (&mut profile.display_name, &stated.display_name),
-        (&mut profile.notice, &stated.notice),
+    for (slot, text, max) in [
+        (&mut profile.name, &stated.name, NAME_CHARS_MAX),
+        (&mut profile.username, &stated.username, NAME_CHARS_MAX),
+        (&mut profile.display_name, &stated.display_name, NAME_CHARS_MAX),
+        (&mut profile.notice, &stated.notice, NOTICE_CHARS_MAX),
     ] {
         if let Some(text) = text {
-            Register::put_text(slot, stamp, text.raw());
+            Register::put_text(slot, stamp, cut(text.raw(), max));
         }
     }
     if let Some(lists) = &stated.lists {
-        Register::put(&mut profile.lists, stamp, || lists.iter().map(|list| list.raw().into()).collect());
+        let known = |list: &Untrusted<'_>| cut(list.raw(), LIST_CHARS_MAX).into();
+        Register::put(&mut profile.lists, stamp, || lists.iter().take(LISTS_MAX).map(known).collect());
     }
 }
 

@@ -82,10 +82,22 @@ impl Keys {
         format!("{}:accounts", self.prefix)
     }
 
-    /// STRING: identity of this Redis' content; another one after a flush.
+    /// STRING: identity of this Redis' content; another one after it lost data.
     #[must_use]
     pub fn epoch(&self) -> String {
         format!("{}:epoch", self.prefix)
+    }
+
+    /// HASH `floor`, `filled`, internal: the `rev` below which states are filled again from the documents, and how far that is done.
+    #[must_use]
+    pub fn refill(&self) -> String {
+        format!("{}:refill", self.prefix)
+    }
+
+    /// ZSET of writers by their last mark, internal: a mark that is gone tells that Redis came back with older data.
+    #[must_use]
+    pub fn marks(&self) -> String {
+        format!("{}:marks", self.prefix)
     }
 
     fn of_account(&self, account: &str, what: &str) -> String {
@@ -123,6 +135,8 @@ mod tests {
             (keys.message_index("200000001")[3].clone(), "convpipe:{200000001}:deleted:before"),
             (keys.accounts(), "convpipe:accounts"),
             (keys.epoch(), "convpipe:epoch"),
+            (keys.refill(), "convpipe:refill"),
+            (keys.marks(), "convpipe:marks"),
         ] {
             assert_eq!(key, expected);
         }

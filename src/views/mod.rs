@@ -2,10 +2,11 @@
 //!
 //! Owns keys, scripts, connections, writing and reading. Does not own what is written ([`crate::transform::materialize`]) nor its shape
 //! ([`crate::schema::view`]). Invariants: [`Writer`] is the only way in and every write is guarded, bounded and repeatable; [`Reader`] and
-//! [`Follower`] only read, as a user who may do nothing else; Redis is disposable, another [`Epoch`] says that it was emptied.
+//! [`Follower`] only read, as a user who may do nothing else; Redis is disposable, another [`Epoch`] says that it lost data.
 
 pub mod acl;
 mod connection;
+mod epoch;
 mod error;
 mod follow;
 mod keys;
@@ -17,9 +18,10 @@ mod stream;
 mod value;
 mod write;
 
+pub use epoch::{Epoch, Mark};
 pub use error::ViewsError;
 pub use follow::{Follow, FollowItem, Followed, Follower, GapCause, Start};
 pub use keys::Keys;
 pub use read::{ConversationView, Reader};
 pub use stream::{StreamEntry, StreamId, StreamRange};
-pub use write::{Epoch, Stored, Writer};
+pub use write::{Stored, Writer};

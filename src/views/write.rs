@@ -18,6 +18,7 @@ use crate::schema::time::Millis;
 use crate::transform::materialize::{AccountWrite, ConversationWrite, WriteOutcome};
 
 use super::connection::{Connection, Role};
+use super::epoch::Mark;
 use super::error::ViewsError;
 use super::keys::Keys;
 use super::script;
@@ -37,6 +38,7 @@ pub struct Writer {
     pub(super) connection: Connection,
     pub(super) keys: Keys,
     pub(super) bounds: Bounds,
+    pub(super) mark: Mark,
 }
 
 /// The bounds as the scripts take them: TTLs in milliseconds.
@@ -51,15 +53,6 @@ pub(super) struct Bounds {
     priority_max: u64,
     priority_ttl_ms: u64,
     pub(super) message_index_max: u64,
-}
-
-/// Identity of what stands in a Redis. Another one means that Redis was empty in between: everything read from it before is void.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Epoch {
-    /// 32 hex digits.
-    pub id: String,
-    /// This call set it, so Redis was empty.
-    pub created: bool,
 }
 
 /// A stored state.
@@ -78,7 +71,7 @@ impl Writer {
     /// [`ViewsError::Config`], [`ViewsError::PasswordFile`].
     pub fn open(config: &RedisConfig) -> Result<Self, ViewsError> {
         let keys = Keys::new(config)?;
-        Ok(Self { connection: Connection::open(config, Role::Writer)?, keys, bounds: Bounds::new(config) })
+        Ok(Self { connection: Connection::open(config, Role::Writer)?, keys, bounds: Bounds::new(config), mark: Mark::new() })
     }
 
     /// [`open`](Self::open), and one round trip to see that Redis answers this user.
@@ -89,21 +82,6 @@ impl Writer {
         let writer = Self::open(config)?;
         writer.connection.query(Pipeline::new().cmd("PING")).await?;
         Ok(writer)
-    }
-
-    /// The epoch; set where Redis has none. To be asked at the start, after every reconnect, and when a write conflicts with nothing: a Redis
-    /// that was emptied has no epoch until the writer sets one.
-    ///
-    /// # Errors
-    /// What Redis or the connection fails with.
-    pub async fn epoch(&self) -> Result<Epoch, ViewsError> {
-        let fresh = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        let key = self.keys.epoch();
-        let mut pipeline = Pipeline::new();
-        pipeline.cmd("SET").arg(&key).arg(&fresh).arg("NX").cmd("GET").arg(&key);
-        let values = self.connection.query(&pipeline).await?;
-        let id = value::text(&key, values.into_iter().nth(1).unwrap_or(Value::Nil))?;
-        Ok(Epoch { created: id == fresh, id })
     }
 
     /// The stored states of conversations (account, conversation), in the order asked; `None` where there is none.
@@ -140,7 +118,7 @@ impl Writer {
             let newest = active.entry(&write.account).or_insert(write.active_at);
             *newest = write.active_at.max(*newest);
         }
-        // All at once: Redis works on the first pipeline while the next is put together. The connection keeps their order.
+        // All at once: Redis works on the first pipeline while the next is put together. The connection keeps their order, so the mark comes last.
         let (answers, ()) = try_join(try_join_all(sent), self.touch(active.into_iter())).await?;
         let mut outcomes = vec![WriteOutcome::Conflict; writes.len()];
         for (chunk, answer) in chunks.iter().zip(answers.into_iter().flatten()) {
@@ -307,7 +285,9 @@ impl Writer {
             let last_to_go = -i64::try_from(self.bounds.accounts_max).unwrap_or(i64::MAX - 1) - 1;
             let mut pipeline = Pipeline::new();
             pipeline.add_command(cmd).cmd("ZREMRANGEBYRANK").arg(&key).arg(0).arg(last_to_go);
+            let mark = self.mark.add_to(&mut pipeline, &self.keys.marks());
             self.connection.query(&pipeline).await?;
+            self.mark.confirm(mark);
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use convpipe::schema::document::{FanSummary, MessageDocument};
 use convpipe::schema::event::Direction;
 use convpipe::schema::time::Millis;
 use convpipe::schema::view::{FanView, HighValue, Spend};
-use convpipe::transform::materialize::{MessageDeletion, SummaryWrite};
+use convpipe::transform::materialize::{AccountDocumentWrite, MessageDeletion, SummaryWrite};
 
 use crate::support::emulator::Emulator;
 
@@ -67,6 +67,8 @@ macro_rules! contracts {
             pages_of_what_is_expired_are_not_given
             pages_give_every_message_once
             summaries_are_paged_by_fan
+            accounts_are_guarded_as_summaries_are
+            deletes_are_paged
             any_id_is_just_an_id
             writers_side_by_side_lose_nothing
         })+
@@ -205,6 +207,20 @@ fn write(fan: &str, expected_rev: u64) -> SummaryWrite {
         messages: Vec::new(),
         deletions: Vec::new(),
         unkept: Vec::new(),
+    }
+}
+
+/// A write of what is known of an account, from `expected_rev` to the next.
+fn write_account(account: &str, expected_rev: u64) -> AccountDocumentWrite {
+    let gap = serde_json::json!({ "from": NOW, "to": LATER, "reason": "reset" });
+    let document = serde_json::json!({ "account_id": account, "gap": gap, "rev": expected_rev + 1, "applied_at": NOW, "expire_at": LATER });
+    AccountDocumentWrite {
+        account: account.to_owned(),
+        expected_rev,
+        rev: expected_rev + 1,
+        document: serde_json::to_vec(&document).unwrap(),
+        fold: format!("{account} {expected_rev}").into_bytes(),
+        expire_at: LATER,
     }
 }
 

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use convpipe::schema::document::MessageDocument;
-use convpipe::schema::event::{Event, EventKind};
+use convpipe::schema::event::{Counters, Event, EventKind, Link};
 use convpipe::schema::policy::Policy;
 use convpipe::schema::state::{AccountState, ConversationState};
 use convpipe::schema::time::Millis;
 use convpipe::transform::fold;
 use convpipe::transform::materialize::{AccountBatch, ConversationBatch, Keep, SummaryBatch};
 use convpipe::transform::policy::CompiledPolicy;
+use proptest::prelude::*;
 use serde_json::Value;
 
 use crate::oracle::check::{check_fold, check_rows};
@@ -28,6 +29,38 @@ fn the_fold_answers_the_hand_worked_rows() {
 #[test]
 fn the_fold_converges_to_the_model() {
     check_fold(400, run).unwrap_or_else(|found| panic!("{found}"));
+}
+
+/// An event of an account that says something else than others at the same or another time.
+fn account_event(kind: u8, at: i64, says: u8) -> Event<'static> {
+    let kind =
+        [EventKind::ConnectionGap, EventKind::ConnectionOpened, EventKind::CountersUpdated, EventKind::AccountAuthChanged][kind as usize];
+    let mut event = Event::of_account(kind, format!("{} {at} {says}", kind.name()), "a", "c", Millis(at));
+    let text = says.to_string();
+    event.link = Some(Link { to: Some(Millis(at)), reason: Some(text.clone().into()), auth_status: Some(text.into()), ..Link::default() });
+    event.counters = (kind == EventKind::CountersUpdated).then(|| Counters { unread_chats: Some(says.into()), ..Counters::default() });
+    event
+}
+
+proptest! {
+    #[test]
+    fn states_of_an_account_merge_into_that_of_all_their_events(
+        events in prop::collection::vec((0..4u8, 0..20i64, 0..3u8, 0..4u8), 0..120)
+    ) {
+        let fold = |keep: &dyn Fn(u8) -> bool| {
+            let mut state = AccountState::default();
+            for (kind, at, says, _) in events.iter().filter(|event| keep(event.3)) {
+                fold::apply_account(&mut state, &account_event(*kind, *at, *says), Millis(20), 1_000);
+            }
+            state
+        };
+        // Some events were seen by one, some by the other, some by both.
+        let (one, other, all) = (fold(&|seen| seen != 1), fold(&|seen| seen != 0), fold(&|_| true));
+        let merged = |mut into: AccountState, from: &AccountState| { into.merge(from.clone()); into };
+        prop_assert_eq!(&merged(one.clone(), &other), &all);
+        prop_assert_eq!(&merged(other.clone(), &one), &all);
+        prop_assert_eq!(&merged(all.clone(), &one), &all);
+    }
 }
 
 /// What the stores would hold.

@@ -7,6 +7,7 @@ mod by_hand;
 mod dry_run;
 mod faults;
 mod killed;
+mod lost;
 mod oracle;
 mod outages;
 pub(crate) mod place;

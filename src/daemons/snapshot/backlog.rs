@@ -95,7 +95,10 @@ impl Backlog {
 fn key(work: &Work) -> Option<u64> {
     match work {
         Work::Delivery(delivery) => delivery.envelope.attribute("ce-subject").map(hash64),
-        Work::Due { conversation, .. } | Work::Refill { conversation, .. } => Some(hash64(conversation)),
+        Work::Due { conversation, .. } | Work::Refill { conversation, .. } | Work::Deleted { conversation, .. } => {
+            Some(hash64(conversation))
+        }
+        Work::RefillAccount { .. } => None,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::schema::ids;
 use super::backlog::Backlog;
 use super::counters::SnapshotCounters;
 use super::gather::{Decoded, Work};
-use super::lane::{Lane, LaneError, Target};
+use super::lane::{Lane, Target};
 use super::poison;
 
 /// Chunks that wait for a lane, beside its backlog. Deliveries in them are bounded by the subscription's in-flight window, other work comes 500 at once.
@@ -159,7 +159,10 @@ async fn distribute(work: Vec<Work>, senders: &[mpsc::Sender<Vec<Work>>], shutdo
     for piece in work {
         let key = match &piece {
             Work::Delivery(delivery) => delivery.envelope.ordering_key(),
-            Work::Due { account, conversation } | Work::Refill { account, conversation } => ids::ordering_key(account, Some(conversation)),
+            Work::Due { account, conversation }
+            | Work::Refill { account, conversation, .. }
+            | Work::Deleted { account, conversation, .. } => ids::ordering_key(account, Some(conversation)),
+            Work::RefillAccount { account, .. } => ids::ordering_key(account, None),
         };
         chunks[usize::from(key) % senders.len()].push(piece);
     }
@@ -222,23 +225,28 @@ impl<T: Target> LaneTask<T> {
         }
     }
 
-    /// Writes a batch and acks it, however often the store fails.
+    /// Sets aside what is no event, writes the rest of a batch, and acks it.
     async fn settle(&mut self, batch: &[Work]) {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         let mut decoded = Decoded::of(batch);
         SnapshotCounters::add(&self.counters.stale, decoded.drop_stale((self.settings.now)(), self.settings.horizon_ms));
         for (index, error) in &decoded.poison {
             self.set_aside(&batch[*index], "not_an_event", &error.to_string(), "decode").await;
         }
+        self.write(batch, &decoded).await;
+    }
+
+    /// Writes a batch and acks it, however often the store fails.
+    async fn write(&mut self, batch: &[Work], decoded: &Decoded<'_>) {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         let mut failures = 0u32;
         loop {
-            match self.lane.process(batch, &decoded).await {
+            match self.lane.process(batch, decoded).await {
                 Ok(()) => break,
-                Err(LaneError::Materialize(error)) => {
-                    self.isolate(batch, &error.to_string()).await;
-                    return;
-                }
                 Err(error) => {
+                    if let Some(blame) = error.blame() {
+                        self.isolate(batch, blame, &error.to_string()).await;
+                        return;
+                    }
                     SnapshotCounters::add(&self.counters.retries, 1);
                     if failures.is_multiple_of(10) {
                         tracing::warn!(consumer = self.settings.name, %error, events = batch.len(), "not written, deliveries wait; trying again");
@@ -257,18 +265,22 @@ impl<T: Target> LaneTask<T> {
         self.acker.ack(&acks);
     }
 
-    /// One event of the batch breaks an invariant of ours: found by halving, set aside, loud. The others go on.
-    async fn isolate(&mut self, batch: &[Work], error: &str) {
+    /// Something of the batch breaks an invariant of ours, or makes a document that the store will never take: found by halving, set aside, loud. The
+    /// others go on.
+    async fn isolate(&mut self, batch: &[Work], (reason, stage): (&str, &str), error: &str) {
         match batch {
             [] => {}
             [work] => {
-                tracing::error!(consumer = self.settings.name, error, "an event cannot be applied and is set aside");
-                self.set_aside(work, "not_applicable", error, "apply").await;
+                tracing::error!(consumer = self.settings.name, error, reason, "an event cannot be written and is set aside");
+                self.set_aside(work, reason, error, stage).await;
             }
             _ => {
                 let (first, second) = batch.split_at(batch.len() / 2);
-                Box::pin(self.settle(first)).await;
-                Box::pin(self.settle(second)).await;
+                for half in [first, second] {
+                    let mut decoded = Decoded::of(half);
+                    decoded.drop_stale((self.settings.now)(), self.settings.horizon_ms);
+                    Box::pin(self.write(half, &decoded)).await;
+                }
             }
         }
     }
@@ -313,18 +325,21 @@ impl<T: Target> LaneTask<T> {
 fn ack_id(work: &Work) -> Option<AckId> {
     match work {
         Work::Delivery(delivery) => Some(delivery.ack),
-        Work::Due { .. } | Work::Refill { .. } => None,
+        Work::Due { .. } | Work::Refill { .. } | Work::Deleted { .. } | Work::RefillAccount { .. } => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use crate::bus::Bus;
     use crate::bus::embedded::EmbeddedBus;
     use crate::config::EmbeddedBusConfig;
-    use crate::daemons::snapshot::gather::Group;
-    use crate::daemons::snapshot::lane::{Folded, Loaded};
+    use crate::daemons::snapshot::gather::{AccountGroup, Group};
+    use crate::daemons::snapshot::lane::{Folded, LaneError, Loaded};
+    use crate::documents::DocumentsError;
     use crate::runtime::clock;
     use crate::schema::envelope::Envelope;
     use crate::schema::event::{Event, EventKind};
@@ -334,8 +349,12 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// Writes nothing, and panics over one event.
-    struct Fragile(&'static str);
+    /// Writes nothing, and panics over one event, or says of another that its document is refused for good.
+    struct Fragile {
+        panics_over: &'static str,
+        refuses: &'static str,
+        refused: Arc<AtomicUsize>,
+    }
 
     impl Target for Fragile {
         type Write = ();
@@ -358,8 +377,13 @@ mod tests {
             Ok(Vec::new())
         }
 
-        async fn write_accounts(&mut self, decoded: &Decoded<'_>, _: &[(&str, Vec<usize>)], _: Millis) -> Result<(), LaneError> {
-            assert!(decoded.events.iter().all(|(_, event)| event.id.raw() != self.0), "the event that nobody survives");
+        async fn write_accounts(&mut self, decoded: &Decoded<'_>, _: &[AccountGroup<'_>], _: Millis) -> Result<(), LaneError> {
+            assert!(decoded.events.iter().all(|(_, event)| event.id.raw() != self.panics_over), "the event that nobody survives");
+            if decoded.events.iter().any(|(_, event)| event.id.raw() == self.refuses) {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                let (store, document, detail) = ("store".to_owned(), "fans/f".to_owned(), "too large".to_owned());
+                return Err(DocumentsError::RefusedDocument { store, document, detail }.into());
+            }
             Ok(())
         }
 
@@ -383,37 +407,75 @@ mod tests {
     }
 
     async fn run_with(consumer: Consumer, shutdown: &Shutdown) -> Result<u64, ConsumerError> {
-        let lane = || Lane::new(Fragile("id-17"), 10, Arc::default(), clock::now);
+        run_over(consumer, "id-17", "", &Arc::default(), shutdown).await
+    }
+
+    async fn run_over(
+        consumer: Consumer,
+        panics_over: &'static str,
+        refuses: &'static str,
+        refused: &Arc<AtomicUsize>,
+        shutdown: &Shutdown,
+    ) -> Result<u64, ConsumerError> {
+        let lane = || Lane::new(Fragile { panics_over, refuses, refused: Arc::clone(refused) }, 1_000, Arc::default(), clock::now);
         let (_work, extra) = mpsc::channel(1);
         tokio::time::timeout(PATIENCE, consumer.run(vec![lane(), lane()], extra, shutdown.clone())).await.unwrap()
     }
 
-    #[tokio::test]
-    async fn an_event_that_a_lane_panics_over_is_set_aside_after_some_restarts() {
+    /// A bus whose topic has 40 events of the account, `id-0` and so on, then what is no event.
+    async fn forty() -> (tempfile::TempDir, Bus) {
         let dir = tempfile::tempdir().unwrap();
         let config = EmbeddedBusConfig { dir: dir.path().join("bus"), ..EmbeddedBusConfig::default() };
         let bus = Bus::Embedded(EmbeddedBus::open(&config).unwrap());
-        let ids: Vec<String> = (0..40).map(|number| format!("id-{number}")).collect();
-        let event = |id: &String| Event::of_account(EventKind::PostPublished, id.clone(), "1", "c", clock::now());
-        let envelopes = ids.iter().map(|id| Envelope::of_event(&event(id)).unwrap()).collect();
+        let event = |number| Event::of_account(EventKind::PostPublished, format!("id-{number}").into(), "1", "c", clock::now());
+        let envelopes = (0..40).map(|number| Envelope::of_event(&event(number)).unwrap()).collect();
         bus.publisher("events").unwrap().publish(envelopes).await.unwrap();
+        (dir, bus)
+    }
+
+    /// Asks for shutdown when everything is acked.
+    async fn settled(bus: &Bus, shutdown: &Shutdown) {
+        while bus.backlog("events", "views").await.unwrap().messages.is_none_or(|messages| messages > 0) {
+            tokio::task::yield_now().await;
+        }
+        shutdown.request();
+    }
+
+    /// Ids, or texts of what is no event, and reasons.
+    async fn quarantined(bus: &Bus) -> Vec<(String, String)> {
+        let mut quarantine = bus.subscriber("quarantine", "test").await.unwrap();
+        let set_aside = tokio::time::timeout(PATIENCE, quarantine.next()).await.unwrap().unwrap();
+        let id = |delivery: &Delivery| match delivery.envelope.event() {
+            Ok(event) => event.id.raw().to_owned(),
+            Err(_) => String::from_utf8_lossy(delivery.envelope.data()).into_owned(),
+        };
+        let reason = |delivery: &Delivery| delivery.envelope.attribute("reason").unwrap_or_default().to_owned();
+        set_aside.iter().map(|delivery| (id(delivery), reason(delivery))).collect()
+    }
+
+    #[tokio::test]
+    async fn what_the_store_refuses_for_good_is_set_aside_and_the_others_are_written() {
+        let (_dir, bus) = forty().await;
+        bus.publisher("events").unwrap().publish(vec![Envelope::new(1, &[], b"nonsense")]).await.unwrap();
+        let (consumer, shutdown, refused) = (start(&bus).await, Shutdown::new(), Arc::default());
+        let (ended, ()) = tokio::join!(run_over(consumer, "", "id-23", &refused, &shutdown), settled(&bus, &shutdown));
+        assert_eq!(ended.unwrap(), 0);
+        let mut found = quarantined(&bus).await;
+        found.sort();
+        assert_eq!(found, [("id-23".into(), "refused_by_store".into()), ("nonsense".into(), "not_an_event".into())], "each once");
+        assert!((1..=4).contains(&refused.load(Ordering::Relaxed)), "halves of a batch of 8, no endless trying: {refused:?}");
+    }
+
+    #[tokio::test]
+    async fn an_event_that_a_lane_panics_over_is_set_aside_after_some_restarts() {
+        let (_dir, bus) = forty().await;
         for start_no in 1..=3 {
             let ended = run_with(start(&bus).await, &Shutdown::new()).await;
             assert!(matches!(ended, Err(ConsumerError::LanePanicked("views"))), "start {start_no}: {ended:?}");
         }
         let (consumer, shutdown) = (start(&bus).await, Shutdown::new());
-        let settled = async {
-            while bus.backlog("events", "views").await.unwrap().messages.is_none_or(|messages| messages > 0) {
-                tokio::task::yield_now().await;
-            }
-            shutdown.request();
-        };
-        let (ended, ()) = tokio::join!(run_with(consumer, &shutdown), settled);
+        let (ended, ()) = tokio::join!(run_with(consumer, &shutdown), settled(&bus, &shutdown));
         assert_eq!(ended.unwrap(), 0);
-        let mut quarantine = bus.subscriber("quarantine", "test").await.unwrap();
-        let set_aside = tokio::time::timeout(PATIENCE, quarantine.next()).await.unwrap().unwrap();
-        let of = |delivery: &Delivery| delivery.envelope.event().unwrap().id.raw().to_owned();
-        assert_eq!(set_aside.iter().map(of).collect::<Vec<_>>(), ["id-17"], "it, and no sound one");
-        assert_eq!(set_aside[0].envelope.attribute("reason"), Some("attempts"));
+        assert_eq!(quarantined(&bus).await, [("id-17".into(), "attempts".into())], "it, and no sound one");
     }
 }

@@ -1,14 +1,17 @@
 //! The lane that writes to the documents.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::documents::Documents;
+use crate::schema::state::AccountState;
 use crate::schema::time::Millis;
-use crate::transform::materialize::{Keep, MaterializeError, SummaryBatch, SummaryWrite, WriteOutcome};
+use crate::transform::materialize::{AccountDocumentBatch, Keep, MaterializeError, SummaryBatch, SummaryWrite, Tally, WriteOutcome};
 use crate::transform::resolve::{Claims, Resolved};
 
-use super::gather::{Decoded, Group, Item, Work};
-use super::lane::{Folded, LaneError, Loaded, Target, decode};
+use super::counters::SnapshotCounters;
+use super::gather::{AccountGroup, Decoded, Group, Item, Work};
+use super::lane::{Folded, LaneError, Loaded, ROUNDS_MAX, Target, decode, decode_account};
 use super::policies::Policies;
 
 /// The documents.
@@ -16,13 +19,40 @@ pub(super) struct DocumentsTarget {
     documents: Documents,
     policies: Arc<Policies>,
     keep: Keep,
+    counters: Arc<SnapshotCounters>,
+    /// The few accounts' states, as the store has them.
+    accounts: HashMap<String, (AccountState, u64)>,
 }
+
+/// Account states kept in memory. Beyond that all are read again.
+const ACCOUNTS_MAX: usize = 10_000;
 
 impl DocumentsTarget {
     /// Writes to `documents` what `keep` says.
     #[must_use]
-    pub(super) fn new(documents: Documents, policies: Arc<Policies>, keep: Keep) -> Self {
-        Self { documents, policies, keep }
+    pub(super) fn new(documents: Documents, policies: Arc<Policies>, keep: Keep, counters: Arc<SnapshotCounters>) -> Self {
+        Self { documents, policies, keep, counters, accounts: HashMap::new() }
+    }
+
+    /// Reads the states of accounts that are not in memory.
+    async fn load_accounts(&mut self, accounts: &[(&str, &[usize])]) -> Result<(), LaneError> {
+        let missing: Vec<String> = accounts
+            .iter()
+            .filter(|(account, _)| !self.accounts.contains_key(*account))
+            .map(|(account, _)| (*account).to_owned())
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if self.accounts.len() + missing.len() > ACCOUNTS_MAX {
+            self.accounts.retain(|account, _| accounts.iter().any(|(wanted, _)| account == wanted));
+        }
+        let stored = self.documents.load_accounts(&missing).await?;
+        self.accounts.extend(missing.into_iter().zip(stored).map(|(account, stored)| {
+            let state = stored.map_or_else(Default::default, |stored| (decode_account(&account, &stored.fold, "documents"), stored.rev));
+            (account, state)
+        }));
+        Ok(())
     }
 }
 
@@ -39,7 +69,7 @@ impl Target for DocumentsTarget {
     async fn load(&self, wanted: &[(String, String)], _: &[bool]) -> Result<Vec<Loaded>, LaneError> {
         let stored = self.documents.load(wanted).await?;
         let loaded = stored.into_iter().zip(wanted).map(|(stored, (account, conversation))| match stored {
-            Some(stored) => Loaded { state: decode(account, conversation, &stored.fold, "documents"), rev: stored.rev },
+            Some(stored) => Loaded { state: decode(account, conversation, &stored.fold, "documents"), rev: stored.rev, first_rev: 0 },
             None => Loaded::default(),
         });
         Ok(loaded.collect())
@@ -71,8 +101,45 @@ impl Target for DocumentsTarget {
         Ok(self.documents.write(writes).await?)
     }
 
-    async fn write_accounts(&mut self, _: &Decoded<'_>, _: &[(&str, Vec<usize>)], _: Millis) -> Result<(), LaneError> {
-        Ok(())
+    async fn write_accounts(&mut self, decoded: &Decoded<'_>, accounts: &[AccountGroup<'_>], now: Millis) -> Result<(), LaneError> {
+        let is_kept = |places: &[usize]| places.iter().any(|&place| AccountDocumentBatch::keeps(&decoded.events[place].1));
+        let mut pending: Vec<(&str, &[usize])> = accounts.iter().map(|group| (group.account, &group.places[..])).collect();
+        pending.retain(|(_, places)| is_kept(places));
+        for _ in 0..ROUNDS_MAX {
+            if pending.is_empty() {
+                return Ok(());
+            }
+            self.load_accounts(&pending).await?;
+            let (mut writes, mut written) = (Vec::new(), Vec::<((&str, &[usize]), AccountState, u64, Tally)>::new());
+            for (account, places) in std::mem::take(&mut pending) {
+                let stored = self.accounts.remove(account);
+                let rev = stored.as_ref().map_or(0, |(_, rev)| *rev);
+                let mut folding = AccountDocumentBatch::new(account, stored, self.policies.of(account), now, self.keep.summary_ttl_ms);
+                places.iter().for_each(|&place| folding.apply(&decoded.events[place].1));
+                let tally = folding.tally;
+                match folding.finish()? {
+                    (Some(write), state) => {
+                        written.push(((account, places), state, write.rev, tally));
+                        writes.push(write);
+                    }
+                    (None, state) => {
+                        self.accounts.insert(account.to_owned(), (state, rev));
+                    }
+                }
+            }
+            let outcomes = if writes.is_empty() { Vec::new() } else { self.documents.write_accounts(writes).await? };
+            for ((entry, state, rev, tally), outcome) in written.into_iter().zip(outcomes) {
+                match outcome {
+                    WriteOutcome::Written => {
+                        self.counters.count(tally);
+                        self.accounts.insert(entry.0.to_owned(), (state, rev));
+                    }
+                    WriteOutcome::Conflict => pending.push(entry),
+                }
+            }
+            SnapshotCounters::add(&self.counters.conflicts, pending.len());
+        }
+        Err(LaneError::Conflicts(pending.len()))
     }
 
     async fn forget(&self, _: &[&Group<'_>]) -> Result<(), LaneError> {

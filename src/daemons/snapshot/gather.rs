@@ -3,6 +3,7 @@
 //! Owns the routing rules of `docs/fold.md`, "Which state an event changes". Pure: the stores' answers come in as arguments.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::bus::Delivery;
 use crate::schema::envelope::EnvelopeError;
@@ -24,12 +25,34 @@ pub(super) enum Work {
         /// The conversation.
         conversation: String,
     },
+    /// A message that was deleted, as the documents know and the views may have forgotten.
+    Deleted {
+        /// The account.
+        account: String,
+        /// The conversation.
+        conversation: String,
+        /// The message.
+        message: String,
+        /// When.
+        at: Millis,
+    },
+    /// An account that the documents know and the views may have lost.
+    RefillAccount {
+        /// The account.
+        account: String,
+        /// Dropped with the work when it is done.
+        #[expect(dead_code, reason = "held, not read: the watcher counts its clones")]
+        filled: Arc<()>,
+    },
     /// A conversation that the documents know and the views may have lost.
     Refill {
         /// The account.
         account: String,
         /// The conversation.
         conversation: String,
+        /// Dropped with the work when it is done.
+        #[expect(dead_code, reason = "held, not read: the watcher counts its clones")]
+        filled: Arc<()>,
     },
 }
 
@@ -119,13 +142,24 @@ pub(super) struct Group<'b> {
     pub creates: bool,
 }
 
+/// What happens to one account beyond its conversations.
+#[derive(Debug)]
+pub(super) struct AccountGroup<'b> {
+    /// The account.
+    pub account: &'b str,
+    /// Its events, by their places among the decoded ones.
+    pub places: Vec<usize>,
+    /// The documents know it, and the store may have lost it.
+    pub refill: bool,
+}
+
 /// A batch, sorted by what it changes.
 #[derive(Default)]
 pub(super) struct Gathered<'b> {
     /// By conversation.
     pub conversations: Vec<Group<'b>>,
-    /// By account: the places of its events.
-    pub accounts: Vec<(&'b str, Vec<usize>)>,
+    /// By account.
+    pub accounts: Vec<AccountGroup<'b>>,
     places: HashMap<(&'b str, &'b str), usize, foldhash::fast::RandomState>,
     /// Where the last item went: a lane takes conversations up one by one, so the next one mostly goes there too.
     last: usize,
@@ -145,7 +179,13 @@ impl<'b> Gathered<'b> {
             match work {
                 Work::Delivery(_) => {}
                 Work::Due { account, conversation } => gathered.put(account, conversation, Item::Due, false),
-                Work::Refill { account, conversation } => gathered.put(account, conversation, Item::Refill, true),
+                Work::Refill { account, conversation, .. } => gathered.put(account, conversation, Item::Refill, true),
+                Work::Deleted { account, conversation, message, at } => {
+                    gathered.put(account, conversation, Item::Deleted(message, *at), true)
+                }
+                Work::RefillAccount { account, .. } => {
+                    gathered.account(account).refill = true;
+                }
             }
         }
         gathered
@@ -170,7 +210,7 @@ impl<'b> Gathered<'b> {
             _ => {}
         }
         let Some(conversation) = &event.conversation_id else {
-            self.put_account(account, place);
+            self.account(account).places.push(place);
             return;
         };
         let conversation = conversation.raw();
@@ -195,12 +235,12 @@ impl<'b> Gathered<'b> {
         group.creates |= creates;
     }
 
-    fn put_account(&mut self, account: &'b str, place: usize) {
+    fn account(&mut self, account: &'b str) -> &mut AccountGroup<'b> {
         let at = *self.account_places.entry(account).or_insert_with(|| {
-            self.accounts.push((account, Vec::new()));
+            self.accounts.push(AccountGroup { account, places: Vec::new(), refill: false });
             self.accounts.len() - 1
         });
-        self.accounts[at].1.push(place);
+        &mut self.accounts[at]
     }
 }
 

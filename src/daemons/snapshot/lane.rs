@@ -8,20 +8,20 @@ use std::sync::Arc;
 
 use crate::documents::DocumentsError;
 use crate::runtime::clock::Now;
-use crate::schema::state::ConversationState;
+use crate::schema::state::{AccountState, ConversationState};
 use crate::schema::time::Millis;
 use crate::transform::materialize::{MaterializeError, Tally, WriteOutcome};
 use crate::transform::resolve::{Claims, Resolved};
 use crate::views::ViewsError;
 
 use super::counters::SnapshotCounters;
-use super::gather::{Decoded, Gathered, Group, Item, Work};
+use super::gather::{AccountGroup, Decoded, Gathered, Group, Item, Work};
 use super::states::States;
 
 /// Rounds that one batch may lose against other writers before it is put off.
-const ROUNDS_MAX: u32 = 20;
+pub(super) const ROUNDS_MAX: u32 = 20;
 
-/// Why a batch is not written. All but `Materialize` are tried again.
+/// Why a batch is not written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LaneError {
     /// Redis.
@@ -38,6 +38,18 @@ pub(super) enum LaneError {
     Materialize(#[from] MaterializeError),
 }
 
+impl LaneError {
+    /// Why and at which stage something of the batch has to be set aside, where trying again is of no use; `None` where it is.
+    #[must_use]
+    pub(super) const fn blame(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Materialize(_) => Some(("not_applicable", "apply")),
+            Self::Documents(error) if error.is_of_one_document() => Some(("refused_by_store", "write")),
+            _ => None,
+        }
+    }
+}
+
 /// A state as a store has it; `state` is absent where the store has none or it cannot be read.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Loaded {
@@ -45,6 +57,8 @@ pub(super) struct Loaded {
     pub state: Option<Box<ConversationState>>,
     /// Its `rev`; 0 where the store has none.
     pub rev: u64,
+    /// What its write has at least as `rev`; 0 where that does not matter. Only a state that was filled from elsewhere, or is new, has one.
+    pub first_rev: u64,
 }
 
 /// A group, folded.
@@ -66,6 +80,11 @@ pub(super) trait Target: Send + Sync {
 
     /// Conversations of one batch, about: few enough that one lane folds while the store writes for another, as many as the store likes.
     const CONVERSATIONS_MAX: usize;
+
+    /// Whether a state that was remembered with this `rev` may be used.
+    fn is_current(&self, rev: u64) -> bool {
+        rev > 0
+    }
 
     /// Claims the batch's messages and deletes in the store's index.
     fn resolve(&self, claims: &[Claims]) -> impl Future<Output = Result<Vec<Resolved>, LaneError>> + Send;
@@ -93,7 +112,7 @@ pub(super) trait Target: Send + Sync {
     fn write_accounts(
         &mut self,
         decoded: &Decoded<'_>,
-        accounts: &[(&str, Vec<usize>)],
+        accounts: &[AccountGroup<'_>],
         now: Millis,
     ) -> impl Future<Output = Result<(), LaneError>> + Send;
 
@@ -110,10 +129,10 @@ pub(super) struct Lane<T> {
 }
 
 impl<T: Target> Lane<T> {
-    /// A lane that keeps at most `states_max` states in memory.
+    /// A lane that keeps at most `states_max_bytes` of states in memory.
     #[must_use]
-    pub(super) fn new(target: T, states_max: usize, counters: Arc<SnapshotCounters>, now: Now) -> Self {
-        Self { target, states: States::new(states_max), counters, now }
+    pub(super) fn new(target: T, states_max_bytes: usize, counters: Arc<SnapshotCounters>, now: Now) -> Self {
+        Self { target, states: States::new(states_max_bytes), counters, now }
     }
 
     /// Folds and writes a batch.
@@ -172,8 +191,12 @@ impl<T: Target> Lane<T> {
         let (mut wanted, mut creates, mut places) = (Vec::new(), Vec::new(), Vec::new());
         for group in groups {
             let remembered = self.states.take(group.account, group.conversation);
-            match remembered.filter(|_| !group.items.contains(&Item::Refill)) {
-                Some((fold, rev)) => loaded.push(Loaded { state: decode(group.account, group.conversation, &fold, "memory"), rev }),
+            let remembered = remembered.filter(|(_, rev)| self.target.is_current(*rev) && !group.items.contains(&Item::Refill));
+            match remembered {
+                Some((fold, rev)) => {
+                    let state = decode(group.account, group.conversation, &fold, "memory");
+                    loaded.push(Loaded { state, rev, first_rev: 0 });
+                }
                 None => {
                     places.push(loaded.len());
                     loaded.push(Loaded::default());
@@ -219,6 +242,13 @@ pub(super) fn decode(account: &str, conversation: &str, bytes: &[u8], store: &st
         .inspect_err(|error| tracing::error!(%error, account = ?account, conversation = ?conversation, store, "a stored state is unreadable and is rebuilt"))
         .ok()
         .map(Box::new)
+}
+
+/// Reads a stored account state; one that cannot be read is loud and counts as empty.
+pub(super) fn decode_account(account: &str, bytes: &[u8], store: &str) -> AccountState {
+    AccountState::decode(bytes)
+        .inspect_err(|error| tracing::error!(%error, account = ?account, store, "a stored account state is unreadable and is rebuilt"))
+        .unwrap_or_default()
 }
 
 /// A group, and what holds once its write has happened.

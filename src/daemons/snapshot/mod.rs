@@ -6,10 +6,12 @@ mod backlog;
 mod consumer;
 mod counters;
 mod documents;
+mod floor;
 mod gather;
 mod lane;
 mod poison;
 mod policies;
+mod refill;
 mod states;
 mod views;
 mod watch;
@@ -108,15 +110,20 @@ impl Snapshot {
         let lanes_no = config.snapshot.lanes;
         let Some(watch_writer) = wait_for_redis(&config.redis, &shutdown).await? else { return Ok(0) };
         let mut lanes = Vec::with_capacity(lanes_no);
+        let (floor, mut marks) = (Arc::new(floor::Floor::default()), Vec::with_capacity(lanes_no));
         for _ in 0..lanes_no {
             let writer = Writer::open(&config.redis)?;
             let counters = Arc::clone(&self.views_counters);
-            let target = views::ViewsTarget::new(writer, Some(self.documents.clone()), Arc::clone(&policies), Arc::clone(&counters));
-            lanes.push(Lane::new(target, config.snapshot.states_max / lanes_no, counters, self.now));
+            marks.push(writer.mark());
+            let refill = refill::Refill { documents: self.documents.clone(), floor: Arc::clone(&floor), counters: Arc::clone(&counters) };
+            let target = views::ViewsTarget::new(writer, refill, Arc::clone(&policies), Arc::clone(&counters));
+            lanes.push(Lane::new(target, config.snapshot.states_max_bytes / lanes_no, counters, self.now));
         }
         let (work, extra) = mpsc::channel(1);
         let watch = watch::Watch {
             writer: watch_writer,
+            marks,
+            floor,
             documents: self.documents.clone(),
             bus: self.bus.clone(),
             names: config.bus.clone(),
@@ -139,9 +146,9 @@ impl Snapshot {
             message_ttl_ms: seconds(config.history.ttl_s),
             high_value_only: config.history.scope == HistoryScope::HighValue,
         };
-        let target = documents::DocumentsTarget::new(self.documents.clone(), policies, keep);
+        let target = documents::DocumentsTarget::new(self.documents.clone(), policies, keep, Arc::clone(&self.documents_counters));
         // One lane: the store has one writer, and batches are larger for it.
-        let lanes = vec![Lane::new(target, config.snapshot.states_max, Arc::clone(&self.documents_counters), self.now)];
+        let lanes = vec![Lane::new(target, config.snapshot.states_max_bytes, Arc::clone(&self.documents_counters), self.now)];
         let (_work, extra) = mpsc::channel(1);
         let pruning = tokio::spawn(prune(self.documents.clone(), shutdown.clone()));
         let linger = Duration::from_millis(config.documents.linger_ms);

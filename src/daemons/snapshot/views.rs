@@ -4,44 +4,104 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::bus::Delivery;
-use crate::documents::Documents;
-use crate::runtime::clock;
 use crate::schema::state::AccountState;
 use crate::schema::time::Millis;
-use crate::transform::fold;
 use crate::transform::materialize::{AccountBatch, ConversationBatch, ConversationWrite, MaterializeError, WriteOutcome};
 use crate::transform::resolve::{Claims, Resolved};
 use crate::views::Writer;
 
 use super::counters::SnapshotCounters;
-use super::gather::{Decoded, Group, Item, Work};
-use super::lane::{Folded, LaneError, Loaded, Target, decode};
+use super::gather::{AccountGroup, Decoded, Group, Item, Work};
+use super::lane::{Folded, LaneError, Loaded, ROUNDS_MAX, Target, decode, decode_account};
 use super::policies::Policies;
+use super::refill::Refill;
 
 /// Redis, and the documents that refill it.
 pub(super) struct ViewsTarget {
     writer: Writer,
-    documents: Option<Documents>,
+    refill: Refill,
     policies: Arc<Policies>,
     counters: Arc<SnapshotCounters>,
     /// The few accounts' states; every account of a shard fits.
-    accounts: HashMap<String, (AccountState, u64)>,
+    accounts: HashMap<String, Known>,
+    /// States that Redis may have lost: they are merged with what it has, or does not have any more.
+    aside: HashMap<String, AccountState>,
+}
+
+/// An account's state as Redis has it.
+#[derive(Debug, Default)]
+struct Known {
+    state: AccountState,
+    rev: u64,
+    /// As [`Loaded::first_rev`].
+    first_rev: u64,
 }
 
 /// Account states kept in memory, a lane. Beyond that all are read again.
 const ACCOUNTS_MAX: usize = 10_000;
 
 impl ViewsTarget {
-    /// Writes through `writer`; what it has lost is looked up in `documents`.
+    /// Writes through `writer`; what it has lost comes from `refill`.
     #[must_use]
-    pub(super) fn new(writer: Writer, documents: Option<Documents>, policies: Arc<Policies>, counters: Arc<SnapshotCounters>) -> Self {
-        Self { writer, documents, policies, counters, accounts: HashMap::new() }
+    pub(super) fn new(writer: Writer, refill: Refill, policies: Arc<Policies>, counters: Arc<SnapshotCounters>) -> Self {
+        Self { writer, refill, policies, counters, accounts: HashMap::new(), aside: HashMap::new() }
+    }
+
+    /// Takes an account's state out of memory, to merge it with what Redis has.
+    fn set_aside(&mut self, account: &str) {
+        if let Some(known) = self.accounts.remove(account) {
+            self.aside.insert(account.to_owned(), known.state);
+        }
+    }
+
+    /// Reads the states of accounts that are not in memory: what Redis has, what the documents know where it may have lost some, and what was known here
+    /// before. All are folds of the same events, so they are merged.
+    async fn load_accounts(&mut self, groups: &[&AccountGroup<'_>]) -> Result<(), LaneError> {
+        let missing: Vec<String> =
+            groups.iter().filter(|group| !self.accounts.contains_key(group.account)).map(|group| group.account.to_owned()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if self.accounts.len() + missing.len() > ACCOUNTS_MAX {
+            self.accounts.retain(|account, _| groups.iter().any(|group| group.account == account));
+            self.aside.retain(|account, _| missing.contains(account));
+        }
+        let stored = self.writer.load_accounts(&missing).await?;
+        let is_current = |at: usize| stored[at].as_ref().is_some_and(|stored| self.refill.floor.is_current(stored.rev));
+        let lost: Vec<usize> = (0..missing.len()).filter(|&at| !is_current(at)).collect();
+        let asked: Vec<String> = lost.iter().map(|&at| missing[at].clone()).collect();
+        let first_rev = self.refill.floor.first_rev();
+        let found = self.refill.accounts(&asked).await;
+        let mut known: Vec<Known> = stored
+            .into_iter()
+            .zip(&missing)
+            .map(|(stored, account)| {
+                stored.map_or_else(Known::default, |stored| Known {
+                    state: decode_account(account, &stored.fold, "redis"),
+                    rev: stored.rev,
+                    first_rev: 0,
+                })
+            })
+            .collect();
+        for (at, found) in lost.into_iter().zip(found.into_iter().flatten()) {
+            known[at].first_rev = first_rev;
+            if let Some(found) = found {
+                known[at].state.merge(found);
+                SnapshotCounters::add(&self.counters.refilled, 1);
+            }
+        }
+        for (account, mut known) in missing.into_iter().zip(known) {
+            if let Some(aside) = self.aside.remove(&account) {
+                known.state.merge(aside);
+            }
+            self.accounts.insert(account, known);
+        }
+        Ok(())
     }
 
     /// Looks up in the documents which conversation a deleted message is of, where Redis does not know it: a Redis that was emptied has lost its
     /// index. Most such deletes are of messages that nobody has seen, and the documents will be told of them anyway.
     async fn resolve_lost(&self, claims: &[Claims], resolved: &mut [Resolved]) {
-        let Some(documents) = &self.documents else { return };
         let (mut lost, mut places) = (Vec::new(), Vec::new());
         for (at, (claims, resolved)) in claims.iter().zip(&*resolved).enumerate() {
             let unknown: Vec<usize> = (0..claims.deletes.len()).filter(|&place| resolved.conversations[place].is_none()).collect();
@@ -54,7 +114,7 @@ impl ViewsTarget {
         if lost.is_empty() {
             return;
         }
-        match documents.resolve(&lost).await {
+        match self.refill.documents.resolve(&lost).await {
             Ok(found) => {
                 for ((at, unknown), found) in places.into_iter().zip(found) {
                     for (place, conversation) in unknown.into_iter().zip(found.conversations) {
@@ -65,36 +125,16 @@ impl ViewsTarget {
             Err(error) => tracing::warn!(%error, "deletes are not looked up in the documents"),
         }
     }
-
-    /// Fills what Redis does not have from the documents. Where they cannot be asked, the views go on without.
-    async fn refill(&self, wanted: &[(String, String)], creates: &[bool], loaded: &mut [Loaded]) {
-        let Some(documents) = &self.documents else { return };
-        let places: Vec<usize> = (0..wanted.len()).filter(|&place| creates[place] && loaded[place].state.is_none()).collect();
-        if places.is_empty() {
-            return;
-        }
-        let missing: Vec<(String, String)> = places.iter().map(|&place| wanted[place].clone()).collect();
-        match documents.load(&missing).await {
-            Ok(found) => {
-                for (place, stored) in places.into_iter().zip(found) {
-                    let Some(stored) = stored else { continue };
-                    let (account, conversation) = &wanted[place];
-                    loaded[place].state = decode(account, conversation, &stored.fold, "documents").map(fold::for_views);
-                    SnapshotCounters::add(&self.counters.refilled, 1);
-                }
-            }
-            Err(error) => {
-                SnapshotCounters::add(&self.counters.refill_failed, missing.len());
-                tracing::warn!(%error, conversations = missing.len(), "views are written without what the documents know");
-            }
-        }
-    }
 }
 
 impl Target for ViewsTarget {
     type Write = ConversationWrite;
 
     const CONVERSATIONS_MAX: usize = 128;
+
+    fn is_current(&self, rev: u64) -> bool {
+        self.refill.floor.is_current(rev)
+    }
 
     async fn resolve(&self, claims: &[Claims]) -> Result<Vec<Resolved>, LaneError> {
         let mut resolved = self.writer.resolve(claims).await?;
@@ -108,11 +148,11 @@ impl Target for ViewsTarget {
             .into_iter()
             .zip(wanted)
             .map(|(stored, (account, conversation))| match stored {
-                Some(stored) => Loaded { state: decode(account, conversation, &stored.fold, "redis"), rev: stored.rev },
+                Some(stored) => Loaded { state: decode(account, conversation, &stored.fold, "redis"), rev: stored.rev, first_rev: 0 },
                 None => Loaded::default(),
             })
             .collect();
-        self.refill(wanted, creates, &mut loaded).await;
+        self.refill.conversations(wanted, creates, &mut loaded).await;
         Ok(loaded)
     }
 
@@ -125,9 +165,9 @@ impl Target for ViewsTarget {
         now: Millis,
     ) -> Result<Option<Folded<ConversationWrite>>, MaterializeError> {
         let policy = self.policies.of(group.account);
-        let missing_in_redis = loaded.rev == 0 && loaded.state.is_some();
-        let mut folding =
-            ConversationBatch::new(group.account, group.conversation, loaded.state, loaded.rev, policy, now).beginning_with(first_rev());
+        let is_filled = loaded.first_rev > 0 && loaded.state.is_some();
+        let mut folding = ConversationBatch::new(group.account, group.conversation, loaded.state, loaded.rev, policy, now)
+            .beginning_with(loaded.first_rev);
         for &item in &group.items {
             match item {
                 Item::Event(place) => {
@@ -140,7 +180,7 @@ impl Target for ViewsTarget {
                     SnapshotCounters::add(&self.counters.due, 1);
                     folding.fire_due()?;
                 }
-                Item::Refill if missing_in_redis => folding.refresh(),
+                Item::Refill if is_filled => folding.refresh(),
                 Item::Refill => {}
             }
         }
@@ -152,57 +192,52 @@ impl Target for ViewsTarget {
         Ok(self.writer.write_conversations(&writes).await?)
     }
 
-    async fn write_accounts(&mut self, decoded: &Decoded<'_>, accounts: &[(&str, Vec<usize>)], now: Millis) -> Result<(), LaneError> {
-        let mut pending: Vec<&(&str, Vec<usize>)> = accounts.iter().collect();
-        // What is said of an account stands in no document, so an emptied Redis gets it back from this memory: a gap stays told.
-        let mut remembered: HashMap<&str, AccountState> = HashMap::new();
-        while !pending.is_empty() {
-            let missing: Vec<String> = pending
-                .iter()
-                .filter(|(account, _)| !self.accounts.contains_key(*account))
-                .map(|(account, _)| (*account).to_owned())
-                .collect();
-            if !missing.is_empty() {
-                if self.accounts.len() + missing.len() > ACCOUNTS_MAX {
-                    self.accounts.clear();
-                    continue;
-                }
-                for (account, stored) in missing.iter().zip(self.writer.load_accounts(&missing).await?) {
-                    let stored = match stored {
-                        Some(stored) => (decode_account(account, &stored.fold), stored.rev),
-                        None => (remembered.remove(account.as_str()).unwrap_or_default(), 0),
-                    };
-                    self.accounts.insert(account.clone(), stored);
-                }
+    async fn write_accounts(&mut self, decoded: &Decoded<'_>, accounts: &[AccountGroup<'_>], now: Millis) -> Result<(), LaneError> {
+        let mut pending: Vec<&AccountGroup<'_>> = accounts.iter().collect();
+        for group in &pending {
+            // What stands in memory says nothing of what Redis still has.
+            if group.refill || self.accounts.get(group.account).is_some_and(|known| !self.refill.floor.is_current(known.rev)) {
+                self.set_aside(group.account);
             }
+        }
+        for _ in 0..ROUNDS_MAX {
+            if pending.is_empty() {
+                return Ok(());
+            }
+            self.load_accounts(&pending).await?;
             let (mut writes, mut written) = (Vec::new(), Vec::new());
-            for entry @ (account, places) in pending {
-                let stored = self.accounts.remove(*account);
-                remembered.extend(stored.as_ref().map(|(state, _)| (*account, state.clone())));
-                let mut folding = AccountBatch::new(account, stored, self.policies.of(account), now).beginning_with(first_rev());
-                for &place in places {
+            for group in std::mem::take(&mut pending) {
+                let Known { state, rev, first_rev } = self.accounts.remove(group.account).unwrap_or_default();
+                let stored = Some((state.clone(), rev));
+                let mut folding = AccountBatch::new(group.account, stored, self.policies.of(group.account), now).beginning_with(first_rev);
+                if first_rev > 0 && state != AccountState::default() {
+                    folding.refresh();
+                }
+                // Kept until it is written: an emptied Redis gets it back from here.
+                self.aside.insert(group.account.to_owned(), state);
+                for &place in &group.places {
                     folding.apply(&decoded.events[place].1)?;
                 }
                 let tally = folding.tally;
                 if let Some((write, state)) = folding.finish()? {
-                    written.push((entry, state, write.rev, tally));
+                    written.push((group, state, write.rev, tally));
                     writes.push(write);
                 }
             }
             let outcomes = self.writer.write_accounts(&writes).await?;
-            pending = Vec::new();
-            for ((entry, state, rev, tally), outcome) in written.into_iter().zip(outcomes) {
+            for ((group, state, rev, tally), outcome) in written.into_iter().zip(outcomes) {
                 match outcome {
                     WriteOutcome::Written => {
                         self.counters.count(tally);
-                        self.accounts.insert(entry.0.to_owned(), (state, rev));
+                        self.aside.remove(group.account);
+                        self.accounts.insert(group.account.to_owned(), Known { state, rev, first_rev: 0 });
                     }
-                    WriteOutcome::Conflict => pending.push(entry),
+                    WriteOutcome::Conflict => pending.push(group),
                 }
             }
             SnapshotCounters::add(&self.counters.conflicts, pending.len());
         }
-        Ok(())
+        Err(LaneError::Conflicts(pending.len()))
     }
 
     async fn forget(&self, groups: &[&Group<'_>]) -> Result<(), LaneError> {
@@ -216,18 +251,6 @@ impl Target for ViewsTarget {
         }
         Ok(())
     }
-}
-
-/// The `rev` of what Redis does not have: greater than any that it had before it lost its data, as long as nothing is written more than a thousand
-/// times a second.
-fn first_rev() -> u64 {
-    u64::try_from(clock::now().0).unwrap_or(1).max(1)
-}
-
-fn decode_account(account: &str, bytes: &[u8]) -> AccountState {
-    AccountState::decode(bytes)
-        .inspect_err(|error| tracing::error!(%error, account = ?account, "a stored account state is unreadable and is rebuilt"))
-        .unwrap_or_default()
 }
 
 fn delivery(batch: &[Work], index: usize) -> Option<&Delivery> {

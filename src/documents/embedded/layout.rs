@@ -84,6 +84,17 @@ CREATE TABLE message_index (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// What is known of accounts beyond their conversations. Made wherever it is missing, as earlier files have none; whoever does not know it does not mind.
+const ACCOUNT_STATES: &str = "
+CREATE TABLE IF NOT EXISTS account_states (
+    account   INTEGER PRIMARY KEY,
+    rev       INTEGER NOT NULL,
+    expire_at INTEGER NOT NULL,
+    fold      BLOB NOT NULL,
+    document  BLOB NOT NULL
+) STRICT;
+";
+
 /// The documents file.
 #[derive(Debug)]
 pub(super) struct File {
@@ -186,6 +197,9 @@ impl File {
             Some(ErrorCode::ReadOnly) => DocumentsError::ReadOnly { store, detail },
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => DocumentsError::Busy { store, waited_s: BUSY_MAX.as_secs() },
             Some(ErrorCode::DatabaseCorrupt) => DocumentsError::Corrupt { store, detail },
+            Some(ErrorCode::TooBig | ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch) => {
+                DocumentsError::RefusedDocument { store, document: "a document of this call".to_owned(), detail }
+            }
             Some(ErrorCode::NotADatabase) => DocumentsError::Foreign { store },
             _ => DocumentsError::Unavailable { store, what, detail },
         }
@@ -248,6 +262,7 @@ fn prepare(connection: &mut Connection, sync: Durability) -> rusqlite::Result<()
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", LAYOUT)?;
     }
+    transaction.execute_batch(ACCOUNT_STATES)?;
     transaction.commit()
 }
 

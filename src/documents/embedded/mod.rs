@@ -4,6 +4,7 @@
 //! write connection and takes requests from a bounded channel: those that came while the last commit ran share the next transaction.
 //! Reads have a connection and a thread of their own. The threads end when the last handle is dropped, after what was requested is done.
 
+mod account;
 mod layout;
 mod read;
 mod resolve;
@@ -17,10 +18,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::layout::File;
 use self::worker::{Job, Read, Task};
-use super::{AccountSummary, DocumentsError, History, HistoryPage, PAGE_MAX, StoredSummary, SummaryDocument};
+use super::{AccountSummary, DocumentsError, History, HistoryPage, PAGE_MAX, StoredState, SummaryDocument};
 use crate::config::EmbeddedDocumentsConfig;
 use crate::schema::time::Millis;
-use crate::transform::materialize::{SummaryWrite, WriteOutcome};
+use crate::transform::materialize::{AccountDocumentWrite, SummaryWrite, WriteOutcome};
 use crate::transform::resolve::{Claims, Resolved};
 
 /// Requests that wait for a thread; a caller beyond them waits for a place.
@@ -73,7 +74,7 @@ impl EmbeddedDocuments {
         Ok(Self { file, writer, reader, index_max: config.message_index_max })
     }
 
-    pub(super) async fn load(&self, fans: &[(String, String)]) -> Result<Vec<Option<StoredSummary>>, DocumentsError> {
+    pub(super) async fn load(&self, fans: &[(String, String)]) -> Result<Vec<Option<StoredState>>, DocumentsError> {
         let fans = fans.to_vec();
         self.read(move |connection| read::load(connection, &fans)).await
     }
@@ -89,6 +90,29 @@ impl EmbeddedDocuments {
         let rows = rows.map_err(|(what, source)| self.file.document(what, source))?;
         let weight = rows.iter().map(write::Row::weight).sum();
         self.change(weight, move |connection| write::write(connection, &rows)).await
+    }
+
+    pub(super) async fn load_accounts(&self, accounts: &[String]) -> Result<Vec<Option<StoredState>>, DocumentsError> {
+        let accounts = accounts.to_vec();
+        self.read(move |connection| account::load(connection, &accounts)).await
+    }
+
+    pub(super) async fn write_accounts(&self, writes: Vec<AccountDocumentWrite>) -> Result<Vec<WriteOutcome>, DocumentsError> {
+        self.change(writes.len(), move |connection| account::write(connection, &writes)).await
+    }
+
+    pub(super) async fn deletions(
+        &self,
+        account: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Millis)>, DocumentsError> {
+        let (account, after) = (account.to_owned(), after.map(|after| (resolve::rank(after), after.to_owned())));
+        self.read(move |connection| {
+            let after = after.as_ref().map(|(rank, message)| (*rank, message.as_str()));
+            account::deletions(connection, &account, after, limit)
+        })
+        .await
     }
 
     pub(super) async fn prune(&self, now: Millis, limit: usize) -> Result<u64, DocumentsError> {

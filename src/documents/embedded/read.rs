@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::super::{AccountSummary, HistoryCursor, StoredSummary};
+use super::super::{AccountSummary, HistoryCursor, StoredState};
 use crate::schema::document::MessageDocument;
 use crate::schema::time::Millis;
 
@@ -25,11 +25,11 @@ impl MessageRow {
     }
 }
 
-pub(super) fn load(connection: &Connection, fans: &[(String, String)]) -> rusqlite::Result<Vec<Option<StoredSummary>>> {
+pub(super) fn load(connection: &Connection, fans: &[(String, String)]) -> rusqlite::Result<Vec<Option<StoredState>>> {
     let mut statement = connection
         .prepare_cached("SELECT rev, fold FROM summaries WHERE account = (SELECT id FROM accounts WHERE name = ?1) AND fan = ?2")?;
     let mut load_one = |account: &str, fan: &str| {
-        statement.query_row([account, fan], |row| Ok(StoredSummary { rev: rev(row.get(0)?), fold: row.get(1)? })).optional()
+        statement.query_row([account, fan], |row| Ok(StoredState { rev: rev(row.get(0)?), fold: row.get(1)? })).optional()
     };
     fans.iter().map(|(account, fan)| load_one(account, fan)).collect()
 }
@@ -91,7 +91,10 @@ pub(super) fn history(
 
 pub(super) fn accounts(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     connection
-        .prepare_cached("SELECT name FROM accounts WHERE EXISTS (SELECT 1 FROM summaries WHERE account = accounts.id) ORDER BY name")?
+        .prepare_cached(
+            "SELECT name FROM accounts
+             WHERE EXISTS (SELECT 1 FROM summaries WHERE account = accounts.id) OR id IN (SELECT account FROM account_states) ORDER BY name",
+        )?
         .query_map((), |row| row.get(0))?
         .collect()
 }
@@ -115,7 +118,7 @@ pub(super) fn summaries(
     while bytes <= PAGE_BYTES_MAX
         && let Some(row) = rows.next()?
     {
-        let stored = StoredSummary { rev: rev(row.get(2)?), fold: row.get(3)? };
+        let stored = StoredState { rev: rev(row.get(2)?), fold: row.get(3)? };
         bytes += stored.fold.len();
         page.push(AccountSummary { fan: row.get(0)?, conversation: row.get(1)?, stored });
     }
@@ -123,6 +126,6 @@ pub(super) fn summaries(
 }
 
 /// What [`super::write`] wrote as a signed integer.
-fn rev(stored: i64) -> u64 {
+pub(super) fn rev(stored: i64) -> u64 {
     u64::try_from(stored).unwrap_or(0)
 }

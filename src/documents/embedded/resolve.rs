@@ -98,6 +98,6 @@ fn bound(connection: &Connection, account: i64, added: usize, index_max: u64) ->
 }
 
 /// Ranks are below 2^53.
-fn rank(message: &str) -> i64 {
+pub(super) fn rank(message: &str) -> i64 {
     message_rank(message).cast_signed()
 }

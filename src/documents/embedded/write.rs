@@ -77,7 +77,7 @@ impl MessageRow {
 }
 
 /// SQLite's integers are signed; revisions grow by one and do not get near the difference.
-fn integer(rev: u64) -> i64 {
+pub(super) fn integer(rev: u64) -> i64 {
     i64::try_from(rev).unwrap_or(i64::MAX)
 }
 
@@ -169,7 +169,7 @@ fn conversation_id(connection: &Connection, account: i64, name: &str) -> rusqlit
     }
 }
 
-/// Deletes at most `limit` messages and summaries that are expired at `now`, and the conversations that are left without messages.
+/// Deletes at most `limit` messages, summaries and account states that are expired at `now`, and the conversations that are left without messages.
 /// The space is used again; the file does not shrink.
 pub(super) fn prune(connection: &Connection, now: Millis, limit: usize) -> rusqlite::Result<u64> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -193,5 +193,10 @@ pub(super) fn prune(connection: &Connection, now: Millis, limit: usize) -> rusql
             "DELETE FROM summaries WHERE rowid IN (SELECT rowid FROM summaries WHERE expire_at <= ?1 ORDER BY expire_at LIMIT ?2)",
         )?
         .execute([now.0, limit - deleted])?;
-    Ok(u64::try_from(deleted).unwrap_or(0) + summaries as u64)
+    let deleted = u64::try_from(deleted).unwrap_or(0) + summaries as u64;
+    let rest = limit - i64::try_from(deleted).unwrap_or(limit);
+    let accounts = connection
+        .prepare_cached("DELETE FROM account_states WHERE account IN (SELECT account FROM account_states WHERE expire_at <= ?1 LIMIT ?2)")?
+        .execute([now.0, rest])?;
+    Ok(deleted + accounts as u64)
 }

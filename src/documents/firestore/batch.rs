@@ -75,7 +75,7 @@ pub(super) async fn submit(rpc: &Rpc, limits: Limits, writes: &[Write]) -> Resul
                         refused = Some(status);
                     }
                 }
-                Err(status) => return Err(rejected(rpc, &writes[place], &status)),
+                Err(status) => return Err(blamed(rpc, &writes[place], &status)),
             }
         }
         if let Some(status) = refused {
@@ -86,10 +86,16 @@ pub(super) async fn submit(rpc: &Rpc, limits: Limits, writes: &[Write]) -> Resul
     Ok(outcomes.into_iter().flatten().collect())
 }
 
-fn rejected(rpc: &Rpc, write: &Write, status: &Status) -> DocumentsError {
-    match rpc.failed("writing documents", status) {
-        DocumentsError::Rejected { store, detail, .. } => DocumentsError::Rejected { store, what: name(write).to_owned(), detail },
-        error => error,
+/// Only what is said of the document itself is blamed on it: anything else, such as a database of another mode, is true of all documents. An answer for
+/// a whole request names the first of its writes, which a caller that writes fewer at a time finds out.
+fn blamed(rpc: &Rpc, write: &Write, status: &Status) -> DocumentsError {
+    match status.code() {
+        Code::InvalidArgument | Code::OutOfRange => DocumentsError::RefusedDocument {
+            store: rpc.store.clone(),
+            document: name(write).to_owned(),
+            detail: status.message().to_owned(),
+        },
+        _ => rpc.failed("writing documents", status),
     }
 }
 

@@ -4,6 +4,7 @@
 //! two versions of a message become one ([`message`]). Invariants: every write has a precondition, so that no writer undoes another's; every
 //! status of every write is looked at; what waits to be tried again is bounded by the call that brought it.
 
+mod account;
 mod batch;
 mod connect;
 mod known;
@@ -28,10 +29,10 @@ pub use self::rpc::FirestoreCounters;
 use self::batch::Limits;
 use self::known::{Known, KnownSummary};
 use self::rpc::{Found, Rpc};
-use super::{Access, AccountSummary, DocumentsError, History, HistoryPage, StoredSummary, SummaryDocument};
+use super::{Access, AccountSummary, DocumentsError, History, HistoryPage, StoredState, SummaryDocument};
 use crate::config::FirestoreConfig;
 use crate::schema::time::Millis;
-use crate::transform::materialize::{SummaryWrite, WriteOutcome};
+use crate::transform::materialize::{AccountDocumentWrite, SummaryWrite, WriteOutcome};
 use crate::transform::resolve::{Claims, Resolved};
 
 /// A handle on a database. Cheap to clone; every clone is the same handle.
@@ -73,7 +74,7 @@ impl FirestoreDocuments {
         &self.store.rpc.counters
     }
 
-    pub(super) async fn load(&self, fans: &[(String, String)]) -> Result<Vec<Option<StoredSummary>>, DocumentsError> {
+    pub(super) async fn load(&self, fans: &[(String, String)]) -> Result<Vec<Option<StoredState>>, DocumentsError> {
         read::load(&self.store, fans).await
     }
 
@@ -85,6 +86,24 @@ impl FirestoreDocuments {
     pub(super) async fn write(&self, writes: Vec<SummaryWrite>) -> Result<Vec<WriteOutcome>, DocumentsError> {
         self.writable()?;
         write::write(&self.store, writes).await
+    }
+
+    pub(super) async fn load_accounts(&self, accounts: &[String]) -> Result<Vec<Option<StoredState>>, DocumentsError> {
+        account::load(&self.store, accounts).await
+    }
+
+    pub(super) async fn write_accounts(&self, writes: Vec<AccountDocumentWrite>) -> Result<Vec<WriteOutcome>, DocumentsError> {
+        self.writable()?;
+        account::write(&self.store, &writes).await
+    }
+
+    pub(super) async fn deletions(
+        &self,
+        account: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Millis)>, DocumentsError> {
+        account::deletions(&self.store, account, after, limit).await
     }
 
     pub(super) async fn summary(&self, account: &str, fan: &str, now: Millis) -> Result<Option<SummaryDocument>, DocumentsError> {

@@ -44,7 +44,7 @@ const fn ttl(group: &'static str) -> FieldPolicy {
     FieldPolicy { group, field: "expire_at", indexed: Indexed::No, ttl: true }
 }
 
-const FIELDS: [FieldPolicy; 10] = [
+const FIELDS: [FieldPolicy; 12] = [
     field("messages", "text", Indexed::No),
     field("messages", "html", Indexed::No),
     field("messages", "key", Indexed::Group),
@@ -53,6 +53,8 @@ const FIELDS: [FieldPolicy; 10] = [
     field("fans", "recent", Indexed::No),
     field("fans", "fan_key", Indexed::Everywhere),
     ttl("fans"),
+    field("accounts", "fold", Indexed::No),
+    ttl("accounts"),
     field("deletes", "key", Indexed::Group),
     ttl("deletes"),
 ];

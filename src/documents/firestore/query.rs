@@ -1,9 +1,10 @@
 //! Queries as values.
 
+pub(super) use firestore::gcloud_sdk::google::firestore::v1::structured_query::Direction;
 use firestore::gcloud_sdk::google::firestore::v1::structured_query::field_filter::Operator;
 use firestore::gcloud_sdk::google::firestore::v1::structured_query::filter::FilterType;
 use firestore::gcloud_sdk::google::firestore::v1::structured_query::{
-    CollectionSelector, Direction, FieldFilter, FieldReference, Filter, Order, Projection,
+    CollectionSelector, FieldFilter, FieldReference, Filter, Order, Projection,
 };
 use firestore::gcloud_sdk::google::firestore::v1::{Cursor, StructuredQuery, Value};
 

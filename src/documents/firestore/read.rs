@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use firestore::gcloud_sdk::google::firestore::v1::structured_query::Direction;
 use firestore::gcloud_sdk::google::firestore::v1::structured_query::field_filter::Operator;
 
-use super::super::{AccountSummary, DocumentsError, History, HistoryCursor, HistoryPage, PAGE_MAX, StoredSummary, SummaryDocument};
+use super::super::{AccountSummary, DocumentsError, History, HistoryCursor, HistoryPage, PAGE_MAX, StoredState, SummaryDocument};
 use super::message::Stored;
 use super::{Store, path, query, summary, value};
 use crate::schema::time::Millis;
@@ -14,7 +14,7 @@ use crate::schema::time::Millis;
 const SUMMARIES_PAGE_MAX: usize = 100;
 
 /// One request for up to 300 summaries.
-pub(super) async fn load(store: &Store, fans: &[(String, String)]) -> Result<Vec<Option<StoredSummary>>, DocumentsError> {
+pub(super) async fn load(store: &Store, fans: &[(String, String)]) -> Result<Vec<Option<StoredState>>, DocumentsError> {
     let names: Vec<String> = fans.iter().map(|(account, fan)| store.rpc.names.fan(account, fan)).collect();
     let found = store.rpc.get(&names, &["rev", "fold"]).await?;
     let stored = found.into_iter().map(|found| {
@@ -76,13 +76,17 @@ pub(super) async fn history(
     }
 }
 
-/// One read for every account, and one for every three hundred.
+/// One read for every account, and another for each that has no document of its own.
 pub(super) async fn accounts(store: &Store) -> Result<Vec<String>, DocumentsError> {
     let mut accounts = BTreeSet::new();
-    for name in store.rpc.account_names().await? {
+    for document in store.rpc.account_documents().await? {
+        if let Some(account) = value::text(&document.fields, "account_id") {
+            accounts.insert(account.to_owned());
+            continue;
+        }
         // An account's own id may be encoded in its path, and it may have nothing left but messages: any of its fans says.
         let any = query::limit(query::select(query::of("fans"), &["account_id"]), 1);
-        let found = store.rpc.query(&name, any).await?;
+        let found = store.rpc.query(&document.name, any).await?;
         accounts.extend(found.first().and_then(|fan| value::text(&fan.fields, "account_id")).map(str::to_owned));
     }
     Ok(accounts.into_iter().collect())

@@ -150,16 +150,17 @@ impl Rpc {
         Ok(found)
     }
 
-    /// The names of all accounts. They are no documents themselves, so Firestore is asked for those that are "missing".
-    pub(super) async fn account_names(&self) -> Result<Vec<String>, DocumentsError> {
-        let (mut names, mut page_token) = (Vec::new(), String::new());
+    /// The documents of all accounts, with their `account_id`. An account may have none and still lie in the path of others, so Firestore is asked for
+    /// those that are "missing", too.
+    pub(super) async fn account_documents(&self) -> Result<Vec<Document>, DocumentsError> {
+        let (mut documents, mut page_token) = (Vec::new(), String::new());
         loop {
             let request = ListDocumentsRequest {
                 parent: self.names.root.clone(),
                 collection_id: "accounts".to_owned(),
                 page_size: ACCOUNTS_PAGE,
                 page_token,
-                mask: Some(mask(&["__name__"])),
+                mask: Some(mask(&["account_id"])),
                 show_missing: true,
                 ..Default::default()
             };
@@ -169,10 +170,10 @@ impl Rpc {
                 })
                 .await?;
             FirestoreCounters::add(&self.counters.reads, page.documents.len().max(1));
-            names.extend(page.documents.into_iter().map(|document| document.name));
+            documents.extend(page.documents);
             page_token = page.next_page_token;
             if page_token.is_empty() {
-                return Ok(names);
+                return Ok(documents);
             }
         }
     }

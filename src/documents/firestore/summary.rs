@@ -3,7 +3,7 @@
 use firestore::gcloud_sdk::google::firestore::v1::Document;
 use serde_json::Value as Json;
 
-use super::super::{DocumentsError, StoredSummary, SummaryDocument};
+use super::super::{DocumentsError, StoredState, SummaryDocument};
 use super::path;
 use super::rpc::Rpc;
 use super::value::{self, Fields};
@@ -38,8 +38,8 @@ pub(super) fn rev(fields: &Fields) -> u64 {
 }
 
 /// What the fold starts from.
-pub(super) fn stored(fields: &mut Fields) -> StoredSummary {
-    StoredSummary { rev: rev(fields), fold: value::take_bytes(fields, "fold").unwrap_or_default() }
+pub(super) fn stored(fields: &mut Fields) -> StoredState {
+    StoredState { rev: rev(fields), fold: value::take_bytes(fields, "fold").unwrap_or_default() }
 }
 
 /// The summary.

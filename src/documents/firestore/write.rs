@@ -36,7 +36,8 @@ pub(super) async fn write(store: &Store, writes: Vec<SummaryWrite>) -> Result<Ve
 /// Writes fans that are all different; returns the places of those whose guard held.
 async fn write_wave(store: &Store, wave: Vec<(usize, SummaryWrite)>) -> Result<Vec<usize>, DocumentsError> {
     let names: Vec<String> = wave.iter().map(|(_, write)| store.rpc.names.fan(&write.account, &write.fan)).collect();
-    let guards = guards(store, &names, &wave).await?;
+    let expected: Vec<u64> = wave.iter().map(|(_, write)| write.expected_rev).collect();
+    let guards = guards(store, &names, &expected).await?;
     let mut guarded = Vec::with_capacity(wave.len());
     for ((name, (place, write)), guard) in names.into_iter().zip(wave).zip(guards) {
         if let Some(guard) = guard {
@@ -68,14 +69,14 @@ async fn write_wave(store: &Store, wave: Vec<(usize, SummaryWrite)>) -> Result<V
     Ok(places)
 }
 
-/// What has to hold for each summary; `None` where it is known not to.
-async fn guards(store: &Store, names: &[String], wave: &[(usize, SummaryWrite)]) -> Result<Vec<Option<Guard>>, DocumentsError> {
-    let mut guards = vec![None; wave.len()];
+/// What has to hold for each document, so that its `rev` is the expected one; `None` where it is known not to be.
+pub(super) async fn guards(store: &Store, names: &[String], expected: &[u64]) -> Result<Vec<Option<Guard>>, DocumentsError> {
+    let mut guards = vec![None; names.len()];
     let mut unknown = Vec::new();
-    for (at, (name, (_, write))) in names.iter().zip(wave).enumerate() {
+    for (at, (name, &expected)) in names.iter().zip(expected).enumerate() {
         match store.known.summary(name) {
-            _ if write.expected_rev == 0 => guards[at] = Some(Guard::Absent),
-            Some(known) if known.rev == write.expected_rev => guards[at] = Some(Guard::WrittenAt(known.update_time)),
+            _ if expected == 0 => guards[at] = Some(Guard::Absent),
+            Some(known) if known.rev == expected => guards[at] = Some(Guard::WrittenAt(known.update_time)),
             _ => unknown.push(at),
         }
     }
@@ -84,15 +85,15 @@ async fn guards(store: &Store, names: &[String], wave: &[(usize, SummaryWrite)])
         for (at, found) in unknown.into_iter().zip(store.rpc.get(&asked, &["rev"]).await?) {
             guards[at] = found
                 .map(|found| store.keep_read(&found))
-                .filter(|known| known.rev == wave[at].1.expected_rev)
+                .filter(|known| known.rev == expected[at])
                 .map(|known| Guard::WrittenAt(known.update_time));
         }
     }
     Ok(guards)
 }
 
-/// Waits until each of these summaries was last written a while ago: Firestore takes one write a second of a document, more only for a short time.
-async fn pace(store: &Store, names: impl Iterator<Item = &str>) {
+/// Waits until each of these documents was last written a while ago: Firestore takes one write a second of a document, more only for a short time.
+pub(super) async fn pace(store: &Store, names: impl Iterator<Item = &str>) {
     let now = Instant::now();
     let due = |name: &str| Some(store.known.summary(name)?.written + store.summary_interval);
     let wait = names.filter_map(due).max().map_or(Duration::ZERO, |due| due.saturating_duration_since(now));

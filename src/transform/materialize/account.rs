@@ -53,6 +53,13 @@ impl<'p> AccountBatch<'p> {
         self
     }
 
+    /// Writes the account though nothing happened to it: the store has lost it.
+    pub fn refresh(&mut self) {
+        self.changed = true;
+        // All fields: whatever the store still has of them may be older.
+        self.before = AccountView::default();
+    }
+
     /// Folds an event in.
     ///
     /// # Errors
@@ -93,7 +100,7 @@ impl<'p> AccountBatch<'p> {
         let write = AccountWrite {
             account: self.account,
             expected_rev: self.rev,
-            rev: if self.rev == 0 { self.first_rev } else { self.rev + 1 },
+            rev: self.first_rev.max(self.rev + 1),
             fold: self.state.encode()?,
             fields,
             priority: self.priority,

@@ -50,8 +50,8 @@ impl<'p> ConversationBatch<'p> {
         Self { state, rev, first_rev: 1, policy, now, standing, changed: false, fan_events, priority, tally: Tally::default() }
     }
 
-    /// Has a conversation that the store does not have begin with this `rev`. For a store that may lose its data: there the numbers begin with one
-    /// that was not used before, so that a state remembered from then is never taken for the one that stands there.
+    /// Has the write's `rev` be at least this. For a store that may lose its data: what it has lost, wholly or in part, goes on with a number that was
+    /// not used before, so that a state remembered from then is never taken for the one that stands there.
     #[must_use]
     pub fn beginning_with(mut self, first_rev: u64) -> Self {
         self.first_rev = first_rev;
@@ -153,7 +153,7 @@ impl<'p> ConversationBatch<'p> {
             return Ok(None);
         }
         let policy = self.policy.policy();
-        let rev = if self.rev == 0 { self.first_rev } else { self.rev + 1 };
+        let rev = self.first_rev.max(self.rev + 1);
         let snapshot = view::snapshot(&self.state, &self.standing, rev, self.now);
         let write = ConversationWrite {
             account: self.state.account.raw().to_owned(),

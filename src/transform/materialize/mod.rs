@@ -4,6 +4,7 @@
 //! away and folded again from what the store has gives the same write.
 
 mod account;
+mod account_document;
 mod conversation;
 mod summary;
 
@@ -17,6 +18,7 @@ use crate::schema::time::Millis;
 use super::fold::{Applied, Novelty};
 
 pub use account::AccountBatch;
+pub use account_document::AccountDocumentBatch;
 pub use conversation::ConversationBatch;
 pub use summary::{Keep, SUMMARY_BYTES_MAX, SummaryBatch};
 
@@ -89,6 +91,23 @@ pub struct SummaryWrite {
     pub deletions: Vec<MessageDeletion>,
     /// Messages that were folded in and are not to be kept, nor known as deleted: a store that learns of deletes late looks for theirs, too.
     pub unkept: Vec<String>,
+}
+
+/// One account's write to the documents, guarded like a summary's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccountDocumentWrite {
+    /// The account.
+    pub account: String,
+    /// `rev` that the fold started from; 0 where there was none.
+    pub expected_rev: u64,
+    /// `rev` after the write.
+    pub rev: u64,
+    /// The document's JSON.
+    pub document: Vec<u8>,
+    /// The encoded account state.
+    pub fold: Vec<u8>,
+    /// When the store may forget it.
+    pub expire_at: Millis,
 }
 
 /// A message that the source deleted. It is kept, marked, whether the message comes before or after.

@@ -168,7 +168,7 @@ fn message_document(event: &Event<'_>, ttl_ms: i64) -> Option<MessageDocument> {
 mod tests {
     use super::*;
     use crate::schema::document::SummaryMessage;
-    use crate::schema::event::Direction;
+    use crate::schema::event::{Direction, FanProfile};
     use crate::schema::policy::Policy;
 
     fn encoded(texts: &[&str], notice: &str) -> FanSummary {
@@ -192,6 +192,22 @@ mod tests {
         let json = encode(summary).expect("serializes");
         assert!(json.len() <= SUMMARY_BYTES_MAX.max(notice.len() + 4_096));
         serde_json::from_slice(&json).expect("whole")
+    }
+
+    #[test]
+    fn no_profile_makes_a_summary_larger_than_its_bound() {
+        let policy = CompiledPolicy::new(Policy::default()).expect("the default compiles");
+        let keep = Keep { summary_ttl_ms: 1, message_ttl_ms: 1, high_value_only: false };
+        let huge = "\u{1}".repeat(SUMMARY_BYTES_MAX);
+        let text = || Some(Untrusted::borrowed(&huge));
+        let lists = Some(vec![Untrusted::borrowed(&huge); 1_024]);
+        let mut event = Event::of_account(EventKind::MessageReceived, "id".into(), "a", "c", Millis(1));
+        event.fan = Some(FanProfile { name: text(), username: text(), display_name: text(), notice: text(), lists });
+        let mut batch = SummaryBatch::new("a", "c", None, 0, &policy, Millis(1), keep);
+        batch.apply(&event);
+        let (write, _) = batch.finish().expect("serializes").expect("changed");
+        assert!(write.summary.len() <= SUMMARY_BYTES_MAX, "{}", write.summary.len());
+        assert!(write.fold.len() <= SUMMARY_BYTES_MAX, "{}", write.fold.len());
     }
 
     #[test]

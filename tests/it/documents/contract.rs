@@ -1,7 +1,8 @@
 //! The contract of the document store: what holds whatever the engine is.
 
-use convpipe::documents::{DocumentsError, HistoryCursor, HistoryPage, StoredSummary};
+use convpipe::documents::{DocumentsError, HistoryCursor, HistoryPage, StoredState};
 use convpipe::schema::document::MessageDocument;
+use convpipe::schema::time::Millis;
 use convpipe::transform::materialize::{SummaryWrite, WriteOutcome};
 use convpipe::transform::resolve::{Claims, Resolved};
 use proptest::prelude::*;
@@ -14,7 +15,7 @@ pub(super) async fn what_was_written_is_read(fresh: Fresh) {
     let write = SummaryWrite { messages: vec![message("m1", 10, "first"), newest.clone()], ..write("f1", 0) };
     assert_eq!(documents.write(vec![write.clone()]).await.unwrap(), [WriteOutcome::Written]);
 
-    let stored = StoredSummary { rev: 1, fold: write.fold };
+    let stored = StoredState { rev: 1, fold: write.fold };
     assert_eq!(documents.load(&[key("f1"), key("f2")]).await.unwrap(), [Some(stored), None]);
     let summary = documents.summary(ACCOUNT, "f1", NOW).await.unwrap().unwrap();
     assert_eq!((summary.rev, summary.summary.fan.id.raw()), (1, "f1"));
@@ -284,6 +285,45 @@ pub(super) async fn summaries_are_paged_by_fan(fresh: Fresh) {
         assert!(seen.iter().all(|summary| summary.conversation == format!("conversation {}", summary.fan) && summary.stored.rev == 1));
     }
     assert_eq!(documents.accounts().await.unwrap(), [ACCOUNT, "other"]);
+}
+
+pub(super) async fn accounts_are_guarded_as_summaries_are(fresh: Fresh) {
+    use WriteOutcome::{Conflict, Written};
+    let (documents, other) = (fresh.open().await, fresh.open().await);
+    let names = ["a", "b", "c/d"].map(str::to_owned);
+    assert_eq!(documents.load_accounts(&names).await.unwrap(), [None, None, None]);
+    assert_eq!(documents.write_accounts(vec![write_account("a", 0), write_account("c/d", 0)]).await.unwrap(), [Written, Written]);
+    let writes = vec![write_account("a", 0), write_account("b", 3), write_account("c/d", 1)];
+    assert_eq!(other.write_accounts(writes).await.unwrap(), [Conflict, Conflict, Written]);
+    assert_eq!(documents.write_accounts(vec![write_account("c/d", 1)]).await.unwrap(), [Conflict], "another was faster");
+    assert_eq!(documents.write_accounts(vec![write_account("a", 1)]).await.unwrap(), [Written]);
+    let stored = |text: &str| Some(StoredState { rev: 2, fold: text.as_bytes().to_vec() });
+    assert_eq!(documents.load_accounts(&names).await.unwrap(), [stored("a 1"), None, stored("c/d 1")]);
+    // An account is there with its own document, with summaries, or with both.
+    documents.write(vec![write("f", 0), SummaryWrite { account: "a".to_owned(), ..write("f", 0) }]).await.unwrap();
+    assert_eq!(documents.accounts().await.unwrap(), [ACCOUNT, "a", "c/d"]);
+}
+
+pub(super) async fn deletes_are_paged(fresh: Fresh) {
+    let documents = fresh.open().await;
+    assert!(documents.deletions(ACCOUNT, None, 10).await.unwrap().is_empty());
+    // Of some the message is known, of others it is still to come; ids are no numbers alone.
+    let deletes: Vec<(String, Millis)> = (0..7).map(|ms| (format!("{}m{ms}", ms * 3), NOW.plus(ms))).collect();
+    let claims = Claims { account: ACCOUNT.into(), messages: vec![(deletes[2].0.clone(), "c".into())], deletes: deletes.clone() };
+    let elsewhere = Claims { account: "other".into(), messages: Vec::new(), deletes: vec![("x".into(), NOW)] };
+    documents.resolve(&[claims, elsewhere]).await.unwrap();
+    for limit in [1, 3, 100] {
+        let (mut seen, mut after): (Vec<(String, Millis)>, Option<String>) = (Vec::new(), None);
+        loop {
+            let page = documents.deletions(ACCOUNT, after.as_deref(), limit).await.unwrap();
+            let Some((last, _)) = page.last() else { break };
+            assert!(page.len() <= limit);
+            after = Some(last.clone());
+            seen.extend(page);
+        }
+        seen.sort_by_key(|(_, at)| *at);
+        assert_eq!(seen, deletes, "limit {limit}");
+    }
 }
 
 pub(super) async fn any_id_is_just_an_id(fresh: Fresh) {

@@ -124,7 +124,8 @@ async fn what_nobody_should_try_again_is_told_at_once() {
         ("BatchWrite", Fault::Refuse(Code::Unauthenticated, "who?"), "Refused", "who?"),
         ("BatchWrite", Fault::Writes(Code::PermissionDenied, |_| true), "Refused", "writing documents"),
         ("BatchWrite", Fault::Refuse(Code::NotFound, "no database"), "NoDatabase", "gcloud firestore databases create"),
-        ("BatchWrite", Fault::Writes(Code::InvalidArgument, |place| place == 0), "Rejected", "/fans/f"),
+        ("BatchWrite", Fault::Writes(Code::InvalidArgument, |place| place == 0), "RefusedDocument", "/fans/f"),
+        ("BatchWrite", Fault::Refuse(Code::FailedPrecondition, "Datastore Mode"), "Rejected", "Datastore Mode"),
         ("RunQuery", Fault::Refuse(Code::FailedPrecondition, index), "NotProvisioned", "convpipe provision"),
         ("BatchGetDocuments", Fault::Refuse(Code::PermissionDenied, "missing rights"), "Refused", "reading documents"),
     ] {
@@ -139,6 +140,7 @@ async fn what_nobody_should_try_again_is_told_at_once() {
         assert!(format!("{error:?}").starts_with(variant), "{error:?}");
         assert!(text.contains(says) && text.contains("firestore database projects/demo-"), "{text}");
         assert!(!error.is_transient() && error.is_auth() == (variant == "Refused"), "{error:?}");
+        assert_eq!(error.is_of_one_document(), variant == "RefusedDocument", "{error:?}");
         assert_eq!(proxy.calls(method), before + 1, "{error:?}");
     }
 }

@@ -250,6 +250,7 @@ async fn provisioning_makes_what_is_missing_once_and_tells_what_drifted() {
         [
             "TTL policy on messages.expire_at",
             "TTL policy on fans.expire_at",
+            "TTL policy on accounts.expire_at",
             "TTL policy on deletes.expire_at",
             "composite index of messages: sent_at, message_id descending",
         ]
@@ -272,7 +273,7 @@ async fn provisioning_makes_what_is_missing_once_and_tells_what_drifted() {
 async fn an_emulator_that_manages_no_indexes_says_so() {
     let Some((_, documents)) = opened(|_| {}).await else { return };
     let plan = documents.provision(true).await.unwrap();
-    assert_eq!(plan.len(), 14);
+    assert_eq!(plan.len(), 17);
     assert!(plan.iter().all(|change| matches!(&change.action, Action::Unsupported(reason) if reason.contains("emulator"))), "{plan:?}");
 }
 

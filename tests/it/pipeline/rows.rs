@@ -80,7 +80,7 @@ fn config(redis: &RedisServer, folder: &std::path::Path, policy: &Policy, run: u
     config.snapshot.batch_max = [1, 3, 40, 8_192][run % 4];
     config.snapshot.lanes = 1 + run % 3;
     // Small enough that states have to be read back.
-    config.snapshot.states_max = [1, 100][run % 2] * config.snapshot.lanes;
+    config.snapshot.states_max_bytes = [1_000, 100_000][run % 2] * config.snapshot.lanes;
     config
 }
 

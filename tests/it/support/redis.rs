@@ -1,4 +1,4 @@
-//! A private Redis: a free loopback port and a Unix socket, a folder of its own, no persistence; it ends with the value.
+//! A private Redis: a free loopback port and a Unix socket, a folder of its own, no persistence unless it is told to `SAVE`; it ends with the value.
 
 #![allow(dead_code, reason = "the benchmarks share this file and use another part of it")]
 
@@ -75,7 +75,7 @@ impl RedisServer {
         }
     }
 
-    /// Ends the server if it runs, and starts an empty one on the same port.
+    /// Kills the server if it runs, and starts one on the same port: an empty one, or what it had when it was told to `SAVE`.
     pub(crate) fn restart(&mut self) {
         self.stop();
         assert!(self.spawn(), "redis-server does not start again:\n{}", self.log());
