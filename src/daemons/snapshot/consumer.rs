@@ -427,7 +427,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config = EmbeddedBusConfig { dir: dir.path().join("bus"), ..EmbeddedBusConfig::default() };
         let bus = Bus::Embedded(EmbeddedBus::open(&config).unwrap());
-        let event = |number| Event::of_account(EventKind::PostPublished, format!("id-{number}").into(), "1", "c", clock::now());
+        let event = |number| Event::of_account(EventKind::PostPublished, format!("id-{number}"), "1", "c", clock::now());
         let envelopes = (0..40).map(|number| Envelope::of_event(&event(number)).unwrap()).collect();
         bus.publisher("events").unwrap().publish(envelopes).await.unwrap();
         (dir, bus)

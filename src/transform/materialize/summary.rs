@@ -201,7 +201,7 @@ mod tests {
         let huge = "\u{1}".repeat(SUMMARY_BYTES_MAX);
         let text = || Some(Untrusted::borrowed(&huge));
         let lists = Some(vec![Untrusted::borrowed(&huge); 1_024]);
-        let mut event = Event::of_account(EventKind::MessageReceived, "id".into(), "a", "c", Millis(1));
+        let mut event = Event::of_account(EventKind::MessageReceived, "id".to_owned(), "a", "c", Millis(1));
         event.fan = Some(FanProfile { name: text(), username: text(), display_name: text(), notice: text(), lists });
         let mut batch = SummaryBatch::new("a", "c", None, 0, &policy, Millis(1), keep);
         batch.apply(&event);
