@@ -227,6 +227,8 @@ fn apply_link(state: &mut AccountState, event: &Event<'_>, stamp: Stamp) {
     match event.kind {
         EventKind::ConnectionOpened => {
             Register::put(&mut state.connection, stamp, || connection("opened", None));
+            // The platform has accepted the session: whatever was wrong with it before is over.
+            Register::put(&mut state.auth, stamp, || "ready".to_owned());
         }
         EventKind::ConnectionClosed => {
             Register::put(&mut state.connection, stamp, || connection("closed", reason()));

@@ -36,8 +36,12 @@ impl Model<'_> {
             }),
             connection: register(&told, connection),
             gap: gap(&of_kind(EventKind::ConnectionGap)),
-            auth: register(&of_kind(EventKind::AccountAuthChanged), |event| {
-                let status = event.link.as_ref()?.auth_status.as_ref()?.clone().into_owned();
+            auth: register(&told, |event| {
+                let status = match event.kind {
+                    EventKind::ConnectionOpened => "ready".to_owned(),
+                    EventKind::AccountAuthChanged => event.link.as_ref()?.auth_status.as_ref()?.clone().into_owned(),
+                    _ => return None,
+                };
                 Some(AuthView { status, as_of: event.at() })
             }),
         };

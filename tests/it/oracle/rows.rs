@@ -426,6 +426,12 @@ fn account() -> Vec<Row> {
             "/account/view/auth/status",
             "needs_otp",
         ),
+        row(
+            "a connection that was accepted since",
+            [link("account.auth_changed", -9, json!({ "auth_status": "rejected" })), link("connection.opened", -5, json!({}))],
+            "/account/view/auth/status",
+            "ready",
+        ),
     ]
 }
 
