@@ -1,6 +1,5 @@
 //! The client socket and the platform's server, over real sockets: each other, and peers that misbehave.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -285,16 +284,9 @@ async fn nobody_listens() {
 
 /// A TLS server of one connection, and the file of the authority to trust.
 async fn tls_server(names: &[&str]) -> (TcpListener, tokio_rustls::TlsAcceptor, String) {
-    let made = rcgen::generate_simple_self_signed(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
+    let (config, certificate) = crate::support::tls::server(names);
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    (listener, tokio_rustls::TlsAcceptor::from(Arc::new(config)), made.cert.pem())
+    (listener, tokio_rustls::TlsAcceptor::from(config), certificate)
 }
 
 #[tokio::test]

@@ -8,21 +8,14 @@ use super::super::{DocumentsError, StoredState};
 use super::batch::{self, Outcome};
 use super::known::KnownSummary;
 use super::value::{self, Fields};
-use super::{Store, query, summary, write};
+use super::{Store, query, write};
 use crate::schema::time::Millis;
 use crate::transform::materialize::{AccountDocumentWrite, WriteOutcome};
 
 /// One request for up to 300 accounts.
 pub(super) async fn load(store: &Store, accounts: &[String]) -> Result<Vec<Option<StoredState>>, DocumentsError> {
     let names: Vec<String> = accounts.iter().map(|account| store.rpc.names.account(account)).collect();
-    let found = store.rpc.get(&names, &["rev", "fold"]).await?;
-    let stored = found.into_iter().map(|found| {
-        found.map(|mut found| {
-            store.keep_read(&found);
-            summary::stored(&mut found.document.fields)
-        })
-    });
-    Ok(stored.collect())
+    store.states(&names).await
 }
 
 /// Writes accounts that are all different; of one that is named again the later write meets a guard that does not hold any more.

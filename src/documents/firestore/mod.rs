@@ -147,6 +147,18 @@ impl FirestoreDocuments {
 }
 
 impl Store {
+    /// The states in documents of these names, in one request for up to 300. What they say of themselves is kept for the guards.
+    async fn states(&self, names: &[String]) -> Result<Vec<Option<StoredState>>, DocumentsError> {
+        let found = self.rpc.get(names, &["rev", "fold"]).await?;
+        let stored = found.into_iter().map(|found| {
+            found.map(|mut found| {
+                self.keep_read(&found);
+                summary::stored(&mut found.document.fields)
+            })
+        });
+        Ok(stored.collect())
+    }
+
     /// Keeps what a read summary says of itself. Both its times are Firestore's, so the difference needs no agreement of clocks.
     fn keep_read(&self, found: &Found) -> KnownSummary {
         let update_time = found.document.update_time.unwrap_or_default();

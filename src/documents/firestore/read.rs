@@ -16,14 +16,7 @@ const SUMMARIES_PAGE_MAX: usize = 100;
 /// One request for up to 300 summaries.
 pub(super) async fn load(store: &Store, fans: &[(String, String)]) -> Result<Vec<Option<StoredState>>, DocumentsError> {
     let names: Vec<String> = fans.iter().map(|(account, fan)| store.rpc.names.fan(account, fan)).collect();
-    let found = store.rpc.get(&names, &["rev", "fold"]).await?;
-    let stored = found.into_iter().map(|found| {
-        found.map(|mut found| {
-            store.keep_read(&found);
-            summary::stored(&mut found.document.fields)
-        })
-    });
-    Ok(stored.collect())
+    store.states(&names).await
 }
 
 /// One read.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustls::pki_types::PrivateKeyDer;
+use crate::support::tls;
 
 /// What came in: the request line, the headers and the body, as they were sent.
 pub(super) type Requests = Arc<Mutex<Vec<String>>>;
@@ -32,15 +32,8 @@ impl Server {
 
     /// With TLS, as `localhost`, with a certificate of its own.
     pub(super) fn start_tls(answer: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
-        Self::serve(Arc::new(answer), Some(Arc::new(config)), made.cert.pem())
+        let (config, certificate) = tls::server(&["localhost"]);
+        Self::serve(Arc::new(answer), Some(config), certificate)
     }
 
     fn serve(answer: Answer, tls: Option<Arc<rustls::ServerConfig>>, certificate: String) -> Self {

@@ -6,3 +6,4 @@ pub(crate) mod process;
 pub(crate) mod pubsub;
 pub(crate) mod redis;
 pub(crate) mod scripted;
+pub(crate) mod tls;

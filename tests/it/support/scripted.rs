@@ -200,18 +200,11 @@ pub(crate) struct Tls {
 
 impl Tls {
     pub(crate) fn new() -> Self {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
+        let (config, certificate) = super::tls::server(&["localhost"]);
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("ca.pem");
-        std::fs::write(&file, made.cert.pem()).unwrap();
+        std::fs::write(&file, certificate).unwrap();
         let trust = Trust::new(Some(&file)).unwrap();
-        Self { acceptor: tokio_rustls::TlsAcceptor::from(Arc::new(config)), trust }
+        Self { acceptor: tokio_rustls::TlsAcceptor::from(config), trust }
     }
 }
