@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod auth_refresh;
+mod checkpoint;
 mod completions;
 mod config;
 mod context;
@@ -23,6 +24,7 @@ mod man;
 pub mod output;
 mod provision;
 pub mod read;
+mod reconcile;
 mod replay;
 mod schema;
 mod snapshot;
@@ -74,6 +76,8 @@ pub enum Command {
     TailPriority(tail_priority::Args),
     /// Show everything known of one fan
     InspectFan(inspect_fan::Args),
+    /// Catch up with what changed, or hold Redis and the documents against each other
+    Reconcile(reconcile::Args),
     /// Play recorded frames: into a dry run, onto the bus, or to whoever connects
     Replay(replay::Args),
     /// Make the topics, subscriptions, indexes and policies that the config needs
@@ -102,6 +106,7 @@ pub fn run(context: &Context, command: Command) -> Result<Exit, CommandError> {
         Command::Dev(args) => dev::run(context, &args),
         Command::TailPriority(args) => tail_priority::run(context, &args),
         Command::InspectFan(args) => inspect_fan::run(context, &args),
+        Command::Reconcile(args) => reconcile::run(context, &args),
         Command::Replay(args) => replay::run(context, &args),
         Command::Provision(args) => provision::run(context, &args),
         Command::Config(args) => config::run(context, &args),

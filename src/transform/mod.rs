@@ -1,6 +1,7 @@
 //! Pure: frames to events, events to state, state to writes. No I/O, no async, no clock: time comes in with the event or as an argument.
 
 pub mod condition;
+pub mod drift;
 pub mod due;
 pub mod fold;
 pub mod html;
@@ -10,5 +11,6 @@ pub mod normalize;
 mod onlyfans;
 pub mod policy;
 pub mod priority;
+pub mod repair;
 pub mod resolve;
 pub mod view;

@@ -22,6 +22,6 @@ pub use epoch::{Epoch, Mark};
 pub use error::ViewsError;
 pub use follow::{Follow, FollowItem, Followed, Follower, GapCause, Start};
 pub use keys::Keys;
-pub use read::{ConversationView, Reader};
+pub use read::{ConversationView, Reader, StoredView};
 pub use stream::{StreamEntry, StreamId, StreamRange};
 pub use write::{Stored, Writer};
