@@ -151,7 +151,10 @@ impl Judging<'_> {
     }
 
     fn both(&self, view: &ViewSide, document: &DocumentSide) -> Vec<Drift> {
-        let mut found: Vec<Drift> = self.altered_snapshot(view).into_iter().chain(self.altered_summary(document)).collect();
+        // A summary whose state cannot be read starts anew from what Redis knows.
+        let summary =
+            self.altered_summary(document).map(|drift| Drift { carries: document.state.is_none() && view.state.is_some(), ..drift });
+        let mut found: Vec<Drift> = self.altered_snapshot(view).into_iter().chain(summary).collect();
         if found.is_empty() {
             found.extend(self.behind(view, document));
         }

@@ -23,6 +23,7 @@ mod operators;
 mod oracle;
 mod pipeline;
 mod provision;
+mod reconcile;
 mod replay;
 mod schema;
 mod views;

@@ -31,7 +31,7 @@ pub(super) fn run(context: &Context, since: Since, accounts: &[String], format: 
     let output = context.output();
     context.block_on(async {
         let reader = Reader::open(&config.redis)?;
-        let mut changes = Changes::begin(reader, since, accounts).await?;
+        let mut changes = Changes::begin(reader, since, accounts, clock::now()).await?;
         let mut table =
             output.table(&["account", "fan", "name", "unread", "waiting", "spent", "written", "rev"]).right(3).right(5).right(7);
         let (mut snapshots, mut conversations) = (Vec::new(), 0u64);

@@ -7,7 +7,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::runtime::clock;
 use crate::schema::time::Millis;
 use crate::views::{ConversationView, Reader, ViewsError};
 
@@ -83,11 +82,11 @@ pub struct Changes {
 
 impl Changes {
     /// Begins. `accounts` are those that are wanted, all where empty. Where a cursor is of another epoch, everything counts as changed.
+    /// `now` is the clock by which the next cursor is made.
     ///
     /// # Errors
     /// What Redis fails with.
-    pub async fn begin(reader: Reader, since: Since, accounts: &[String]) -> Result<Self, ViewsError> {
-        let now = clock::now();
+    pub async fn begin(reader: Reader, since: Since, accounts: &[String], now: Millis) -> Result<Self, ViewsError> {
         let epoch = reader.epoch().await?.unwrap_or_else(|| "0".to_owned());
         let (since, reset) = match since {
             Since::Moment(at) => (at, false),
