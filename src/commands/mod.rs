@@ -16,6 +16,7 @@ mod completions;
 mod config;
 mod context;
 mod dev;
+mod doctor;
 mod errors;
 mod exit;
 mod ingest;
@@ -80,6 +81,8 @@ pub enum Command {
     Reconcile(reconcile::Args),
     /// Play recorded frames: into a dry run, onto the bus, or to whoever connects
     Replay(replay::Args),
+    /// Examine config, Redis, bus, documents and artifacts, and say what to do
+    Doctor(doctor::Args),
     /// Make the topics, subscriptions, indexes and policies that the config needs
     Provision(provision::Args),
     /// Check, print or write the config
@@ -108,6 +111,7 @@ pub fn run(context: &Context, command: Command) -> Result<Exit, CommandError> {
         Command::InspectFan(args) => inspect_fan::run(context, &args),
         Command::Reconcile(args) => reconcile::run(context, &args),
         Command::Replay(args) => replay::run(context, &args),
+        Command::Doctor(args) => doctor::run(context, &args),
         Command::Provision(args) => provision::run(context, &args),
         Command::Config(args) => config::run(context, &args),
         Command::Schema(args) => schema::run(context, &args),

@@ -205,7 +205,8 @@ impl Judging<'_> {
         let is_behind = ours.received_at != theirs.received_at;
         let newest = applied_at(&view.snapshot).max(document.summary.as_ref().map_or(Millis(0), |summary| summary.applied_at));
         let (class, what) = match is_behind {
-            _ if self.now.since(newest) <= self.settle_ms || self.waits(store) => (Class::Late, fields),
+            // Which of the two is behind, times alone do not tell: what is on its way may be older than what came last.
+            _ if self.now.since(newest) <= self.settle_ms || self.views_wait || self.documents_wait => (Class::Late, fields),
             true => (Class::Lost, std::iter::once("newest events".to_owned()).chain(fields).collect()),
             false => (Class::Conflicting, fields),
         };

@@ -24,8 +24,8 @@ const READ_MAX: usize = 512;
 /// Reads the views. Clones share one connection.
 #[derive(Clone)]
 pub struct Reader {
-    connection: Connection,
-    keys: Keys,
+    pub(super) connection: Connection,
+    pub(super) keys: Keys,
 }
 
 /// One conversation as it stands in Redis.
