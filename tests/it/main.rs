@@ -12,6 +12,7 @@ mod config;
 mod connections;
 mod dev;
 mod docs;
+mod doctor;
 mod documents;
 mod fold;
 mod independent;
