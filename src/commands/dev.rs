@@ -166,7 +166,7 @@ async fn redis_ended(redis: Option<&mut PrivateRedis>) {
 async fn play_on(context: &Context, files: Vec<PathBuf>, speed: Speed, player: &Player, shutdown: &Shutdown) {
     // Every run's messages are new ones, whatever an earlier run left.
     let first_round = u64::try_from(clock::now().0 / 60_000).unwrap_or(0) % 3_000;
-    let settings = PlaybackSettings { files, speed, repeat: true, shift_time: true, first_round };
+    let settings = PlaybackSettings { files, speed, repeat: true, shift_time: true, first_round, since: None, until: None, skip: 0 };
     play(&mut Playback::new(settings), player, shutdown, |result| {
         if let Err(error) = result {
             context.output().note(format!("warning: {error}"));

@@ -7,6 +7,7 @@ use crate::bus::{BusError, PublishError, ServiceFault, StorageFault};
 use crate::daemons::auth_refresh::RefreshError;
 use crate::daemons::ingest::{IngestError, RecordError};
 use crate::daemons::playback::RecordingError;
+use crate::daemons::reconcile::CheckError;
 use crate::daemons::snapshot::SnapshotError;
 use crate::documents::DocumentsError;
 use crate::runtime::telemetry::TelemetryError;
@@ -52,6 +53,16 @@ impl From<DocumentsError> for CommandError {
             _ => Exit::Unavailable,
         };
         Self::of(exit, &error)
+    }
+}
+
+impl From<CheckError> for CommandError {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Views(error) => error.into(),
+            CheckError::Documents(error) => error.into(),
+            CheckError::Bus(error) => error.into(),
+        }
     }
 }
 

@@ -11,10 +11,12 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod auth_refresh;
+mod checkpoint;
 mod completions;
 mod config;
 mod context;
 mod dev;
+mod doctor;
 mod errors;
 mod exit;
 mod ingest;
@@ -23,6 +25,7 @@ mod man;
 pub mod output;
 mod provision;
 pub mod read;
+mod reconcile;
 mod replay;
 mod schema;
 mod snapshot;
@@ -74,8 +77,12 @@ pub enum Command {
     TailPriority(tail_priority::Args),
     /// Show everything known of one fan
     InspectFan(inspect_fan::Args),
+    /// Catch up with what changed, or hold Redis and the documents against each other
+    Reconcile(reconcile::Args),
     /// Play recorded frames: into a dry run, onto the bus, or to whoever connects
     Replay(replay::Args),
+    /// Examine config, Redis, bus, documents and artifacts, and say what to do
+    Doctor(doctor::Args),
     /// Make the topics, subscriptions, indexes and policies that the config needs
     Provision(provision::Args),
     /// Check, print or write the config
@@ -102,7 +109,9 @@ pub fn run(context: &Context, command: Command) -> Result<Exit, CommandError> {
         Command::Dev(args) => dev::run(context, &args),
         Command::TailPriority(args) => tail_priority::run(context, &args),
         Command::InspectFan(args) => inspect_fan::run(context, &args),
+        Command::Reconcile(args) => reconcile::run(context, &args),
         Command::Replay(args) => replay::run(context, &args),
+        Command::Doctor(args) => doctor::run(context, &args),
         Command::Provision(args) => provision::run(context, &args),
         Command::Config(args) => config::run(context, &args),
         Command::Schema(args) => schema::run(context, &args),

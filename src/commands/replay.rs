@@ -1,18 +1,23 @@
 //! `convpipe replay`: recordings, folded in memory, published to the bus, or served over a WebSocket.
 
 pub(super) mod serve;
+mod stats;
 mod to_bus;
 mod to_state;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::output::Progress;
-use super::read::Format;
+use super::checkpoint::Checkpoint;
+use super::output::{Progress, number};
+use super::read::{self, Format, Moment};
 use super::{CommandError, Context, Exit};
 use crate::daemons::playback::{self, Overview, Playback, PlaybackSettings, Recording, RecordingError, Speed};
 use crate::runtime::clock;
+use crate::schema::event::Event;
 use crate::schema::time::Millis;
+use crate::transform::filter::Filter;
 
 /// Play recorded frames: into a dry run, onto the bus, or to whoever connects
 #[derive(Debug, clap::Args)]
@@ -22,10 +27,19 @@ or Zstandard; - is standard input. By default nothing is written: the frames are
 folded in memory and the resulting snapshots printed. With --serve playing
 begins when the first account connects.
 
+--checkpoint notes how many frames are published, so that the same command goes
+on there after an interruption; at most 512 frames come twice, which the fold
+knows. A bus that is neither embedded nor an emulator asks for --confirm with
+the project's name. --verify folds the recording twice and compares digests of
+both states: exit 1 where they differ.
+
 Examples:
   convpipe replay fixtures/recordings/quiet-evening.jsonl.gz
   convpipe replay evening.jsonl.zst -o jsonl | jq .unread
   convpipe replay evening.jsonl.zst --to bus --shift-time --speed max
+  convpipe replay evening.jsonl.zst --to bus --checkpoint replay.at
+  convpipe replay evening.jsonl.zst --filter \"event.kind == 'tip.received'\"
+  convpipe replay --stats evening.jsonl.zst
   convpipe replay evening.jsonl.zst --serve 127.0.0.1:7000 --loop --shift-time \\
       --artifacts .convpipe/auth")]
 pub struct Args {
@@ -53,6 +67,33 @@ pub struct Args {
     /// Move the recording into the present: every time in a frame becomes the moment in which it is played.
     #[arg(long)]
     shift_time: bool,
+    /// Write nothing, whatever --to says
+    #[arg(long, conflicts_with = "serve")]
+    dry_run: bool,
+    /// Fold twice, and compare the states
+    #[arg(long, conflicts_with_all = ["serve", "to", "repeat", "shift_time", "stats"])]
+    verify: bool,
+    /// Print what the recordings hold: kinds, rates, sizes, unknown keys, what is rejected
+    #[arg(long, conflicts_with_all = ["serve", "to", "repeat", "shift_time"])]
+    stats: bool,
+    /// Only events for which this CEL expression holds: `event.money_minor >= 5000`
+    #[arg(long, value_name = "CEL", value_parser = read::filter, conflicts_with = "serve")]
+    filter: Option<Arc<Filter>>,
+    /// Only frames recorded from then on: `10m` ago, `2026-07-23`, or `2026-07-23T12:00:00Z`
+    #[arg(long, value_name = "WHEN", value_parser = read::moment)]
+    since: Option<Moment>,
+    /// Only frames recorded before then
+    #[arg(long, value_name = "WHEN", value_parser = read::moment)]
+    until: Option<Moment>,
+    /// With --to bus: note in this file how far it has got, and go on from there
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["serve", "repeat", "dry_run", "verify", "stats"])]
+    checkpoint: Option<PathBuf>,
+    /// With --to bus: the project to publish to, where the bus is not a local one
+    #[arg(long, value_name = "PROJECT", conflicts_with = "serve")]
+    confirm: Option<String>,
+    /// With --to bus: a name of this run; its events carry the same connection id whenever it is given
+    #[arg(long, value_name = "ID", conflicts_with = "serve")]
+    run_id: Option<String>,
     /// What a dry run prints.
     #[arg(short, long, value_enum, value_name = "table|json|jsonl", default_value_t, hide_possible_values = true)]
     output: Format,
@@ -71,8 +112,17 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
     let run = Run::prepare(context, args)?;
     match (args.serve, args.to) {
         (Some(address), _) => serve::run(&run, address, args.artifacts.as_deref()),
-        (None, Target::Bus) => to_bus::run(&run),
-        (None, Target::State) => to_state::run(&run, args.output),
+        (None, _) if args.stats => stats::run(&run, args.output),
+        (None, _) if args.verify => to_state::verify(&run),
+        (None, Target::Bus) if !args.dry_run => {
+            let publishing = to_bus::Publishing {
+                checkpoint: run.checkpoint.as_ref(),
+                confirm: args.confirm.as_deref(),
+                run_id: args.run_id.as_deref(),
+            };
+            to_bus::run(&run, &publishing)
+        }
+        (None, _) => to_state::run(&run, args.output),
     }
 }
 
@@ -82,24 +132,37 @@ struct Run<'c> {
     settings: PlaybackSettings,
     overview: Overview,
     progress: Progress,
+    filter: Option<Arc<Filter>>,
+    checkpoint: Option<Checkpoint>,
 }
 
 impl<'c> Run<'c> {
     fn prepare(context: &'c Context, args: &Args) -> Result<Self, CommandError> {
-        let to_state = args.serve.is_none() && args.to == Target::State;
+        let to_state = args.serve.is_none() && (args.to == Target::State || args.dry_run);
+        if args.to != Target::Bus && args.checkpoint.is_some() {
+            return Err(CommandError::new(Exit::Usage, "--checkpoint notes what is published").hint("add --to bus"));
+        }
         if to_state && args.repeat {
             return Err(
                 CommandError::new(Exit::Usage, "--loop never ends, and a dry run prints at the end").hint("add --to bus or --serve")
             );
         }
         let default_speed = if args.serve.is_some() { Speed::Times(1.0) } else { Speed::Max };
-        let settings = PlaybackSettings {
+        let mut settings = PlaybackSettings {
             files: args.files.clone(),
             speed: args.rate.or(args.speed).unwrap_or(default_speed),
             repeat: args.repeat,
             shift_time: args.shift_time,
             first_round: 0,
+            since: args.since.map(|since| since.resolve(clock::now())),
+            until: args.until.map(|until| until.resolve(clock::now())),
+            skip: 0,
         };
+        let checkpoint = args.checkpoint.as_deref().map(|path| Checkpoint::new(path, work(args, &settings)));
+        settings.skip = checkpoint.as_ref().map(Checkpoint::load).transpose()?.flatten().unwrap_or(0);
+        if settings.skip > 0 {
+            context.output().note(format!("going on behind {} frames that were published before", number(settings.skip)));
+        }
         let mut overview = Overview::default();
         let from_stdin = settings.files.iter().any(|file| file.as_os_str() == "-");
         if from_stdin && (args.serve.is_some() || args.repeat) {
@@ -112,12 +175,19 @@ impl<'c> Run<'c> {
         }
         // What is wrong inside a file is told when it is played, after everything before it.
         let counted = !from_stdin && playback::overview(&settings.files, &mut overview).is_ok();
-        let total = (counted && !settings.repeat).then_some(overview.frames);
-        Ok(Self { context, settings, overview, progress: context.output().progress("replay", "frames", total) })
+        let is_whole = settings.since.is_none() && settings.until.is_none();
+        let total = (counted && is_whole && !settings.repeat).then_some(overview.frames.saturating_sub(settings.skip));
+        let progress = context.output().progress("replay", "frames", total);
+        Ok(Self { context, settings, overview, progress, filter: args.filter.clone(), checkpoint })
     }
 
     fn playback(&self) -> Playback {
         Playback::new(self.settings.clone())
+    }
+
+    /// Whether an event is one of those that were asked for.
+    fn wants(&self, event: &Event<'_>) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.holds_for_event(event))
     }
 
     /// Says that the events will be too old to matter, where they will.
@@ -129,6 +199,13 @@ impl<'c> Run<'c> {
             self.context.output().note(format!("note: {note}; --shift-time moves it into the present"));
         }
     }
+}
+
+/// What a replay is, by everything that decides which frame is which.
+fn work(args: &Args, settings: &PlaybackSettings) -> String {
+    let files: Vec<String> = args.files.iter().map(|file| file.display().to_string()).collect();
+    let bound = |name: &str, at: Option<Millis>| at.map_or_else(String::new, |at| format!(" {name} {at}"));
+    format!("replay of {}{}{}", files.join(", "), bound("since", settings.since), bound("until", settings.until))
 }
 
 /// The errors of a playback: told as they come, the first one is the command's.

@@ -3,4 +3,5 @@
 pub mod auth_refresh;
 pub mod ingest;
 pub mod playback;
+pub mod reconcile;
 pub mod snapshot;

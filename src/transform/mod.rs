@@ -1,7 +1,11 @@
 //! Pure: frames to events, events to state, state to writes. No I/O, no async, no clock: time comes in with the event or as an argument.
 
 pub mod condition;
+pub mod drift;
 pub mod due;
+mod expression;
+mod facts;
+pub mod filter;
 pub mod fold;
 pub mod html;
 pub mod materialize;
@@ -10,5 +14,6 @@ pub mod normalize;
 mod onlyfans;
 pub mod policy;
 pub mod priority;
+pub mod repair;
 pub mod resolve;
 pub mod view;

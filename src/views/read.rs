@@ -24,8 +24,8 @@ const READ_MAX: usize = 512;
 /// Reads the views. Clones share one connection.
 #[derive(Clone)]
 pub struct Reader {
-    connection: Connection,
-    keys: Keys,
+    pub(super) connection: Connection,
+    pub(super) keys: Keys,
 }
 
 /// One conversation as it stands in Redis.
@@ -38,6 +38,17 @@ pub struct ConversationView {
     /// Grows by one with every write.
     pub rev: u64,
     /// How long it is kept if nothing happens.
+    pub ttl: Option<Duration>,
+}
+
+/// One conversation's hash as it stands in Redis, unread: for who checks it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredView {
+    /// The snapshot's JSON; empty where the field is gone.
+    pub snapshot: Vec<u8>,
+    /// The encoded state; empty where the field is gone.
+    pub fold: Vec<u8>,
+    /// How long it is kept if nothing happens; `None` for ever.
     pub ttl: Option<Duration>,
 }
 
@@ -123,6 +134,33 @@ impl Reader {
             for key in &keys {
                 let (fields, ttl) = (values.next().unwrap_or(Value::Nil), values.next().unwrap_or(Value::Nil));
                 views.push(conversation_view(key, fields, &ttl, gap.as_ref())?);
+            }
+        }
+        Ok(views)
+    }
+
+    /// The hashes of several conversations of an account, in the order asked, whatever stands in them.
+    ///
+    /// # Errors
+    /// As [`epoch`](Self::epoch).
+    pub async fn stored<S: AsRef<str>>(&self, account: &str, wanted: &[S]) -> Result<Vec<Option<StoredView>>, ViewsError> {
+        let mut views = Vec::with_capacity(wanted.len());
+        for part in wanted.chunks(READ_MAX) {
+            let keys: Vec<String> = part.iter().map(|conversation| self.keys.conversation(account, conversation.as_ref())).collect();
+            let mut pipeline = Pipeline::with_capacity(2 * keys.len());
+            for key in &keys {
+                pipeline.cmd("HMGET").arg(key).arg("snapshot").arg("fold").cmd("PTTL").arg(key);
+            }
+            let mut values = self.connection.query(&pipeline).await?.into_iter();
+            for key in &keys {
+                let (fields, ttl) = (values.next().unwrap_or(Value::Nil), values.next().unwrap_or(Value::Nil));
+                let [snapshot, fold] = value::pair(key, fields)?;
+                // PTTL answers -2 for a key that is not there, -1 for one that does not end.
+                let ttl = value::number::<i64>(key, &ttl)?;
+                let ttl_ms = u64::try_from(ttl).ok();
+                let bytes = |value| if let Value::BulkString(bytes) = value { bytes } else { Vec::new() };
+                let view = StoredView { snapshot: bytes(snapshot), fold: bytes(fold), ttl: ttl_ms.map(Duration::from_millis) };
+                views.push((ttl != -2).then_some(view));
             }
         }
         Ok(views)

@@ -193,3 +193,116 @@ fn a_reader_that_has_seen_enough_is_a_good_end() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).contains("error")), (Some(0), false), "{output:?}");
 }
+
+/// Frames of which each has exactly one event.
+fn messages(count: usize) -> String {
+    let line = |number: usize| {
+        let begin = if number == 0 { "\"t0\":\"2026-07-23T19:00:00.000Z\"," } else { "" };
+        format!(
+            "{{{begin}\"t_ms\":{},\"account\":\"200000001\",\"frame\":{{\"typing\":{{\"id\":{}}}}}}}\n",
+            number * 1_000,
+            100_000_001 + number
+        )
+    };
+    (0..count).map(line).collect()
+}
+
+/// How many messages the topic has.
+fn published(dir: &Path) -> u64 {
+    let config = convpipe::config::EmbeddedBusConfig { dir: dir.join(".convpipe/bus"), ..Default::default() };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let bus = convpipe::bus::Bus::Embedded(convpipe::bus::embedded::EmbeddedBus::open(&config).unwrap());
+        let names = convpipe::config::Config::default().bus;
+        drop(bus.subscriber(&names.topic, "count").await.unwrap());
+        bus.backlog(&names.topic, "count").await.unwrap().messages.unwrap()
+    })
+}
+
+#[test]
+fn an_interrupted_replay_goes_on_behind_its_checkpoint() {
+    const FRAMES: usize = 400;
+    let limit = Duration::from_secs(60);
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("all.jsonl"), messages(FRAMES)).unwrap();
+    let checkpoint = dir.path().join("at");
+    let args = ["replay", "all.jsonl", "--to", "bus", "--checkpoint", "at", "--rate", "200"];
+    let process = Process::start(dir.path(), &args);
+    let end = Instant::now() + limit;
+    while !checkpoint.exists() {
+        assert!(Instant::now() < end, "there is no checkpoint");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    process.signal(Signal::INT);
+    let output = process.wait(limit);
+    assert_eq!(output.status.code(), Some(130), "{:?}", output.stderr);
+    let noted: Value = serde_json::from_slice(&std::fs::read(&checkpoint).unwrap()).unwrap();
+    let done = noted["at"].as_u64().unwrap();
+    assert!(done > 0 && done < FRAMES as u64, "{noted}");
+    assert_eq!(published(dir.path()), done);
+    // Of other work it is no checkpoint.
+    std::fs::write(dir.path().join("other.jsonl"), messages(1)).unwrap();
+    ends(&replay(dir.path(), &["other.jsonl", "--to", "bus", "--checkpoint", "at"], b""), 2, &["the checkpoint of other work"]);
+    let output = replay(dir.path(), &["all.jsonl", "--to", "bus", "--checkpoint", "at"], b"");
+    ends(&output, 0, &[&format!("going on behind {done} frames"), &format!("{} frames played", FRAMES as u64 - done)]);
+    assert_eq!(published(dir.path()), FRAMES as u64, "each once");
+    assert!(!checkpoint.exists(), "it is done");
+}
+
+#[test]
+fn a_part_of_a_recording_is_played() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("all.jsonl"), messages(10)).unwrap();
+    let window = ["--since", "2026-07-23T19:00:03Z", "--until", "2026-07-23T19:00:05Z"];
+    let play = |more: &[&str]| replay(dir.path(), &[&["all.jsonl", "-o", "json"][..], more].concat(), b"");
+    for (more, kinds) in [
+        (&[][..], 10),
+        (&window[..], 2),
+        (&["--filter", "fan.id == '100000001'"], 1),
+        (&["--filter", "event.kind == 'tip.received'"], 0),
+        (&["--to", "bus", "--dry-run"], 10),
+    ] {
+        let output = play(more);
+        ends(&output, 0, &[]);
+        let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(printed["counts"]["kinds"]["typing.started"].as_u64().unwrap_or(0), kinds, "{more:?}");
+    }
+    ends(&play(&["--filter", "event.kimd == ''"]), 2, &["did you mean `kind`?"]);
+    ends(&play(&["--checkpoint", "at"]), 2, &["add --to bus"]);
+    assert!(!dir.path().join(".convpipe").exists(), "nothing of it wrote anything");
+}
+
+#[test]
+fn a_recording_is_verified_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let recording = quiet_evening();
+    let recording = recording.to_str().unwrap();
+    let digests = [replay(dir.path(), &[recording, "--verify"], b""), replay(dir.path(), &[recording, "--verify"], b"")];
+    ends(&digests[0], 0, &["both times the same state"]);
+    assert_eq!(digests[0].stdout, digests[1].stdout, "over processes too");
+    assert!(String::from_utf8_lossy(&digests[0].stdout).ends_with("  39 conversations\n"));
+    std::fs::write(dir.path().join("undated.jsonl"), "{\"t_ms\":0,\"account\":\"1\",\"frame\":{\"typing\":{\"id\":2}}}\n").unwrap();
+    ends(&replay(dir.path(), &["undated.jsonl", "--verify"], b""), 65, &["does not say when it began"]);
+
+    let output = replay(dir.path(), &["--stats", recording, "-o", "json"], b"");
+    ends(&output, 0, &[]);
+    let stats: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&stats["frames"], &stats["accounts"]), (&600.into(), &2.into()));
+    assert_eq!(stats["kinds"]["typing.started"]["events"], 120);
+    let sum = |name: &str| stats[name].as_object().unwrap().values().filter_map(Value::as_u64).sum::<u64>();
+    assert_eq!((sum("unknown_keys"), sum("rejected")), (24, 3), "{stats}");
+    let table = replay(dir.path(), &["--stats", recording], b"");
+    ends(&table, 0, &["2 accounts, ", " in the busiest second"]);
+    assert!(String::from_utf8_lossy(&table.stdout).contains("typing.started"));
+}
+
+#[test]
+fn a_bus_that_others_share_asks_for_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("convpipe.yaml"), "bus: { backend: google, google: { project: prod-1 } }\n").unwrap();
+    std::fs::write(dir.path().join("all.jsonl"), messages(1)).unwrap();
+    for more in [&[][..], &["--confirm", "prod-2"]] {
+        let output = replay(dir.path(), &[&["all.jsonl", "--to", "bus"][..], more].concat(), b"");
+        ends(&output, 2, &["the project prod-1", "--confirm prod-1"]);
+    }
+}

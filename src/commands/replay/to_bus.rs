@@ -1,102 +1,121 @@
 //! Recorded frames, normalized, onto the bus: what ingest would have published.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::{Damage, Run};
 use crate::backends;
 use crate::bus::Publisher;
+use crate::commands::checkpoint::Checkpoint;
 use crate::commands::output::number;
 use crate::commands::{CommandError, Exit, interrupted};
-use crate::daemons::playback::Played;
+use crate::config::{BusBackend, BusConfig};
+use crate::daemons::playback::{Played, RecordingError};
 use crate::runtime::clock;
 use crate::schema::envelope::Envelope;
-use crate::schema::ids::connection_id;
+use crate::schema::ids::{connection_id, hash64};
+use crate::transform::filter::Filter;
 use crate::transform::normalize::{FrameContext, normalize};
 
-/// Messages that wait for the bus.
-const QUEUE_MAX: usize = 8_192;
-/// Messages published at once.
-const BATCH_MAX: usize = 2_048;
+/// Frames that are read ahead.
+const AHEAD_MAX: usize = 4_096;
+/// Frames that are published at once: what is repeated at most after an interruption.
+const BATCH_MAX: usize = 512;
 
-pub(super) fn run(run: &Run<'_>) -> Result<Exit, CommandError> {
+/// How frames are published, besides what every way of playing has.
+pub(super) struct Publishing<'a> {
+    /// Where to note how far it has got.
+    pub(super) checkpoint: Option<&'a Checkpoint>,
+    /// The project that was typed for a bus that is not local.
+    pub(super) confirm: Option<&'a str>,
+    /// Names the run in its events.
+    pub(super) run_id: Option<&'a str>,
+}
+
+pub(super) fn run(run: &Run<'_>, publishing: &Publishing<'_>) -> Result<Exit, CommandError> {
     let config = &run.context.config()?.config;
+    confirmed(&config.bus, publishing.confirm)?;
     run.warn_if_old(i64::try_from(config.redis.conversation_ttl_s).unwrap_or(i64::MAX / 1000) * 1000);
     run.context.block_on(async {
         let shutdown = crate::commands::listen()?;
         let bus = backends::bus(config).await?;
-        let (events, taken) = mpsc::channel(QUEUE_MAX);
-        let (quarantine, refused) = mpsc::channel(QUEUE_MAX);
-        let publishing = tokio::spawn(publish(bus.publisher(&config.bus.topic)?, taken));
-        let setting_aside = tokio::spawn(publish(bus.publisher(&config.bus.quarantine_topic)?, refused));
-
+        let (events, quarantine) = (bus.publisher(&config.bus.topic)?, bus.publisher(&config.bus.quarantine_topic)?);
+        let mut playback = run.playback();
+        let (ahead, mut frames) = mpsc::channel::<Result<Played, RecordingError>>(AHEAD_MAX);
+        let reading = tokio::spawn(async move {
+            while let Some(played) = playback.next().await {
+                // Closed where the publishing ended early.
+                if ahead.send(played).await.is_err() {
+                    break;
+                }
+            }
+        });
         let mut source = Source {
-            connection: connection_id(clock::now(), fastrand::u16(..)),
+            connection: publishing
+                .run_id
+                .map_or_else(|| connection_id(clock::now(), fastrand::u16(..)), |id| format!("{:016x}", hash64(id))),
             frame_nos: HashMap::new(),
             raw: config.ingest.raw,
             depth_max: config.ingest.depth_max,
+            filter: run.filter.clone(),
         };
-        let mut damage = Damage::default();
-        let mut playback = run.playback();
+        let (mut damage, mut done, mut published, mut set_aside) = (Damage::default(), run.settings.skip, 0u64, 0u64);
         let mut is_interrupted = false;
         loop {
-            let played = tokio::select! {
+            let mut batch = Vec::new();
+            tokio::select! {
                 biased;
                 () = shutdown.requested() => { is_interrupted = true; break }
-                played = playback.next() => played,
-            };
-            match played {
-                None => break,
-                Some(Err(error)) => damage.note(error),
-                Some(Ok(played)) => {
-                    let (accepted, rejected) = source.envelopes(&played)?;
-                    // A closed channel means that the publisher has failed, which its task tells below.
-                    if !(send(&events, accepted).await && send(&quarantine, rejected).await) {
-                        break;
+                count = frames.recv_many(&mut batch, BATCH_MAX) => if count == 0 { break },
+            }
+            let (mut accepted, mut rejected) = (Vec::new(), Vec::new());
+            let mut played = 0;
+            for frame in batch {
+                match frame {
+                    Ok(frame) => {
+                        source.envelopes(&frame, &mut accepted, &mut rejected)?;
+                        played += 1;
                     }
-                    run.progress.advance(1);
+                    Err(error) => damage.note(error),
                 }
             }
+            published += publish(&events, accepted).await?;
+            set_aside += publish(&quarantine, rejected).await?;
+            done += played;
+            if let Some(checkpoint) = publishing.checkpoint {
+                checkpoint.save(&done)?;
+            }
+            run.progress.advance(played);
         }
-        drop((events, quarantine));
-        let published = finish(publishing).await?;
-        let set_aside = finish(setting_aside).await?;
+        reading.abort();
         run.progress.finish();
-        let (played, published, set_aside) = (number(playback.played()), number(published), number(set_aside));
+        let (played, published, set_aside) = (number(done - run.settings.skip), number(published), number(set_aside));
         run.context.output().note(format!("{played} frames played: {published} events published, {set_aside} items quarantined"));
         if is_interrupted {
-            return Err(interrupted(&shutdown, "interrupted; what was played is published"));
+            let error = interrupted(&shutdown, "interrupted; what was played is published");
+            return Err(if publishing.checkpoint.is_some() { error.hint("run it again to go on") } else { error });
         }
+        publishing.checkpoint.map_or(Ok(()), Checkpoint::remove)?;
         damage.outcome()
     })
 }
 
-async fn send(channel: &mpsc::Sender<Envelope>, envelopes: Vec<Envelope>) -> bool {
-    for envelope in envelopes {
-        if channel.send(envelope).await.is_err() {
-            return false;
-        }
+/// A bus that others share is written to only by who names its project.
+fn confirmed(bus: &BusConfig, typed: Option<&str>) -> Result<(), CommandError> {
+    let project = bus.google.project.as_deref().unwrap_or_default();
+    if bus.backend == BusBackend::Embedded || bus.google.emulator.is_some() || typed == Some(project) {
+        return Ok(());
     }
-    true
+    let message = format!("this publishes to the topic {} of the project {project}", bus.topic);
+    Err(CommandError::new(Exit::Usage, message).hint(format!("if you mean it, add --confirm {project}; --dry-run shows what it comes to")))
 }
 
-async fn finish(task: tokio::task::JoinHandle<Result<u64, CommandError>>) -> Result<u64, CommandError> {
-    task.await.map_err(|error| CommandError::new(Exit::TryLater, "the publisher panicked").caused_by(&error))?
-}
-
-/// Publishes what has gathered, until the channel ends.
-async fn publish(publisher: Publisher, mut taken: mpsc::Receiver<Envelope>) -> Result<u64, CommandError> {
-    let mut published = 0;
-    loop {
-        let mut batch = Vec::new();
-        let count = taken.recv_many(&mut batch, BATCH_MAX).await;
-        if count == 0 {
-            return Ok(published);
-        }
-        publisher.publish(batch).await?;
-        published += count as u64;
-    }
+async fn publish(publisher: &Publisher, batch: Vec<Envelope>) -> Result<u64, CommandError> {
+    let count = batch.len() as u64;
+    publisher.publish(batch).await?;
+    Ok(count)
 }
 
 struct Source {
@@ -104,11 +123,12 @@ struct Source {
     frame_nos: HashMap<String, u64>,
     raw: bool,
     depth_max: usize,
+    filter: Option<Arc<Filter>>,
 }
 
 impl Source {
-    /// The events of a frame, and what of it could not be read.
-    fn envelopes(&mut self, played: &Played) -> Result<(Vec<Envelope>, Vec<Envelope>), CommandError> {
+    /// Adds the events of a frame that are wanted, and what of it could not be read.
+    fn envelopes(&mut self, played: &Played, accepted: &mut Vec<Envelope>, rejected: &mut Vec<Envelope>) -> Result<(), CommandError> {
         let frame_no = self.frame_nos.entry(played.account.clone()).or_default();
         *frame_no += 1;
         let context = FrameContext {
@@ -120,8 +140,13 @@ impl Source {
             depth_max: self.depth_max,
         };
         let normalized = normalize(played.text.as_bytes(), &context);
-        let accepted = normalized.events.iter().map(Envelope::of_event).collect::<Result<_, _>>();
-        let accepted = accepted.map_err(|error| CommandError::new(Exit::BadData, "an event does not serialize").caused_by(&error))?;
-        Ok((accepted, normalized.rejected.iter().map(|rejected| rejected.envelope(&context, "normalize")).collect()))
+        for event in &normalized.events {
+            if self.filter.as_ref().is_none_or(|filter| filter.holds_for_event(event)) {
+                let envelope = Envelope::of_event(event);
+                accepted.push(envelope.map_err(|error| CommandError::new(Exit::BadData, "an event does not serialize").caused_by(&error))?);
+            }
+        }
+        rejected.extend(normalized.rejected.iter().map(|rejected| rejected.envelope(&context, "normalize")));
+        Ok(())
     }
 }

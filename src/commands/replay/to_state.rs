@@ -9,12 +9,46 @@ use crate::commands::{CommandError, Exit, interrupted};
 use crate::daemons::playback::{DryRun, Outcome};
 use crate::daemons::snapshot::Policies;
 use crate::schema::event::Direction;
+use crate::schema::ids::hash128_hex;
 use crate::schema::view::ConversationSnapshot;
 
 pub(super) fn run(run: &Run<'_>, format: Format) -> Result<Exit, CommandError> {
+    let (outcome, damage) = fold(run)?;
+    print(run.context.output(), &outcome, format)?;
+    damage.outcome()
+}
+
+/// Folds twice, and compares.
+pub(super) fn verify(run: &Run<'_>) -> Result<Exit, CommandError> {
+    if run.overview.t0.is_none() {
+        let message = "the recording does not say when it began, so its events have another time whenever it is folded";
+        return Err(CommandError::new(Exit::BadData, message).hint("recordings of `convpipe ingest --record` say so with t0"));
+    }
+    let (first, damage) = fold(run)?;
+    let (second, _) = fold(run)?;
+    let digests = [digest(&first)?, digest(&second)?];
+    let output = run.context.output();
+    output.line(format!("{}  {} conversations", digests[0], number(first.snapshots.len() as u64)))?;
+    if digests[0] != digests[1] {
+        output.line(format!("{}  the second time", digests[1]))?;
+        output.note("the two states differ: the fold is not what it should be");
+        return Ok(Exit::Finding);
+    }
+    output.note("both times the same state");
+    damage.outcome()
+}
+
+/// 128 bits of everything that a fold came to.
+fn digest(outcome: &Outcome) -> Result<String, CommandError> {
+    let accounts = serde_json::to_vec(&outcome.accounts).map_err(|error| CommandError::of(Exit::BadData, &error))?;
+    let parts: Vec<&[u8]> = outcome.snapshots.iter().map(Vec::as_slice).chain([accounts.as_slice()]).collect();
+    Ok(hash128_hex(&parts))
+}
+
+fn fold(run: &Run<'_>) -> Result<(Outcome, Damage), CommandError> {
     let config = &run.context.config()?.config;
     let policies = Policies::new(config)?;
-    let mut dry = DryRun::new(&policies, config.ingest.depth_max);
+    let mut dry = DryRun::new(&policies, config.ingest.depth_max).with_filter(run.filter.clone());
     let mut damage = Damage::default();
     run.context.block_on(async {
         let shutdown = crate::commands::listen()?;
@@ -33,9 +67,7 @@ pub(super) fn run(run: &Run<'_>, format: Format) -> Result<Exit, CommandError> {
         Ok(())
     })?;
     run.progress.finish();
-    let outcome = dry.finish()?;
-    print(run.context.output(), &outcome, format)?;
-    damage.outcome()
+    Ok((dry.finish()?, damage))
 }
 
 fn print(output: &Output, outcome: &Outcome, format: Format) -> Result<(), CommandError> {

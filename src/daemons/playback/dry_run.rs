@@ -3,6 +3,7 @@
 //! Takes the same road as the services (normalize, fold, materialize) with maps in the place of the stores. The clock is the frames' own.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -10,6 +11,7 @@ use crate::daemons::snapshot::Policies;
 use crate::schema::event::{Event, EventKind};
 use crate::schema::time::Millis;
 use crate::schema::view::AccountView;
+use crate::transform::filter::Filter;
 use crate::transform::fold;
 use crate::transform::materialize::{ConversationBatch, MaterializeError, Tally};
 use crate::transform::normalize::{FrameContext, Reason, normalize};
@@ -57,6 +59,7 @@ pub struct DryRun<'p> {
     frame_nos: HashMap<String, u64>,
     counts: Counts,
     depth_max: usize,
+    filter: Option<Arc<Filter>>,
 }
 
 impl<'p> DryRun<'p> {
@@ -72,7 +75,15 @@ impl<'p> DryRun<'p> {
             frame_nos: HashMap::new(),
             counts: Counts::default(),
             depth_max,
+            filter: None,
         }
+    }
+
+    /// Has only the events be folded for which the filter holds.
+    #[must_use]
+    pub fn with_filter(mut self, filter: Option<Arc<Filter>>) -> Self {
+        self.filter = filter;
+        self
     }
 
     /// Folds a frame in.
@@ -99,7 +110,8 @@ impl<'p> DryRun<'p> {
         for rejected in &normalized.rejected {
             *self.counts.rejected.entry(rejected.reason).or_default() += 1;
         }
-        for event in &normalized.events {
+        let filter = self.filter.clone();
+        for event in normalized.events.iter().filter(|event| filter.as_ref().is_none_or(|filter| filter.holds_for_event(event))) {
             *self.counts.kinds.entry(event.kind).or_default() += 1;
             self.event(event)?;
         }

@@ -42,6 +42,12 @@ pub struct PlaybackSettings {
     pub shift_time: bool,
     /// The number of the first round: 0 leaves the ids as they were recorded.
     pub first_round: u64,
+    /// Only frames that were recorded at or after this.
+    pub since: Option<Millis>,
+    /// Only frames that were recorded before this.
+    pub until: Option<Millis>,
+    /// Frames that are passed over at the beginning, of those that would be played.
+    pub skip: u64,
 }
 
 /// A frame, when its time has come.
@@ -120,6 +126,7 @@ pub struct Playback {
     base: Millis,
     played: u64,
     played_in_round: u64,
+    skipped: u64,
     first: Instant,
 }
 
@@ -129,7 +136,18 @@ impl Playback {
     pub fn new(settings: PlaybackSettings) -> Self {
         let now = Instant::now();
         let round = settings.first_round;
-        Self { settings, recording: None, file: 0, round, began: now, base: clock::now(), played: 0, played_in_round: 0, first: now }
+        Self {
+            settings,
+            recording: None,
+            file: 0,
+            round,
+            began: now,
+            base: clock::now(),
+            played: 0,
+            played_in_round: 0,
+            skipped: 0,
+            first: now,
+        }
     }
 
     /// Frames played so far.
@@ -144,9 +162,12 @@ impl Playback {
     /// # Errors
     /// Where a recording cannot be read on; the next call goes on with the next file.
     pub async fn next(&mut self) -> Option<Result<Played, RecordingError>> {
-        let frame = match self.read()? {
-            Ok(frame) => frame,
-            Err(error) => return Some(Err(error)),
+        let frame = loop {
+            match self.read()? {
+                Ok(frame) if self.is_wanted(&frame) => break frame,
+                Ok(_) => {}
+                Err(error) => return Some(Err(error)),
+            }
         };
         let due = match self.settings.speed {
             Speed::Max => None,
@@ -160,8 +181,23 @@ impl Playback {
         Some(Ok(self.present(frame)))
     }
 
+    fn is_wanted(&mut self, frame: &Frame) -> bool {
+        let recorded_at = self.recorded_at(frame);
+        let PlaybackSettings { since, until, skip, .. } = self.settings;
+        if since.is_some_and(|since| recorded_at < since) || until.is_some_and(|until| recorded_at >= until) {
+            return false;
+        }
+        let is_passed_over = self.skipped < skip;
+        self.skipped += u64::from(is_passed_over);
+        !is_passed_over
+    }
+
+    fn recorded_at(&self, frame: &Frame) -> Millis {
+        frame.t0.unwrap_or(self.base).plus(i64::try_from(frame.t_ms).unwrap_or(i64::MAX))
+    }
+
     fn present(&self, frame: Frame) -> Played {
-        let recorded_at = frame.t0.unwrap_or(self.base).plus(i64::try_from(frame.t_ms).unwrap_or(i64::MAX));
+        let recorded_at = self.recorded_at(&frame);
         let mut text = rewrite::renumber(frame.text, self.round);
         let received_at = if self.settings.shift_time {
             let now = clock::now();

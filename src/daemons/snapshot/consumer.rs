@@ -338,13 +338,14 @@ mod tests {
     use crate::bus::embedded::EmbeddedBus;
     use crate::config::EmbeddedBusConfig;
     use crate::daemons::snapshot::gather::{AccountGroup, Group};
-    use crate::daemons::snapshot::lane::{Folded, LaneError, Loaded};
+    use crate::daemons::snapshot::lane::{Folded, LaneError, Loaded, Want};
     use crate::documents::DocumentsError;
     use crate::runtime::clock;
     use crate::schema::envelope::Envelope;
     use crate::schema::event::{Event, EventKind};
     use crate::schema::time::Millis;
     use crate::transform::materialize::{MaterializeError, WriteOutcome};
+    use crate::transform::repair::Store;
     use crate::transform::resolve::{Claims, Resolved};
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -359,13 +360,15 @@ mod tests {
     impl Target for Fragile {
         type Write = ();
 
+        const STORE: Store = Store::Views;
+
         const CONVERSATIONS_MAX: usize = 10;
 
         async fn resolve(&self, _: &[Claims]) -> Result<Vec<Resolved>, LaneError> {
             Ok(Vec::new())
         }
 
-        async fn load(&self, wanted: &[(String, String)], _: &[bool]) -> Result<Vec<Loaded>, LaneError> {
+        async fn load(&self, wanted: &[(String, String)], _: &[Want]) -> Result<Vec<Loaded>, LaneError> {
             Ok(vec![Loaded::default(); wanted.len()])
         }
 

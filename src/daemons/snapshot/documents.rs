@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::documents::Documents;
-use crate::schema::state::AccountState;
+use crate::documents::{Documents, HistoryPage, PAGE_MAX};
+use crate::runtime::clock;
+use crate::schema::state::{AccountState, ConversationState};
 use crate::schema::time::Millis;
 use crate::transform::materialize::{AccountDocumentBatch, Keep, MaterializeError, SummaryBatch, SummaryWrite, Tally, WriteOutcome};
+use crate::transform::repair::{self, Store};
 use crate::transform::resolve::{Claims, Resolved};
 
 use super::counters::SnapshotCounters;
 use super::gather::{AccountGroup, Decoded, Group, Item, Work};
-use super::lane::{Folded, LaneError, Loaded, ROUNDS_MAX, Target, decode, decode_account};
+use super::lane::{Folded, LaneError, Loaded, ROUNDS_MAX, Target, Want, decode, decode_account};
 use super::policies::Policies;
 
 /// The documents.
@@ -32,6 +34,14 @@ impl DocumentsTarget {
     #[must_use]
     pub(super) fn new(documents: Documents, policies: Arc<Policies>, keep: Keep, counters: Arc<SnapshotCounters>) -> Self {
         Self { documents, policies, keep, counters, accounts: HashMap::new() }
+    }
+
+    /// What the newest messages of the history say of a conversation whose summary is lost; `None` where there are none.
+    async fn of_history(&self, account: &str, conversation: &str) -> Result<Option<Box<ConversationState>>, LaneError> {
+        let page = HistoryPage { before: None, limit: PAGE_MAX };
+        let history = self.documents.history(account, conversation, page, clock::now()).await?.messages;
+        tracing::info!(messages = history.len(), "a summary is rebuilt from the history");
+        Ok((!history.is_empty()).then(|| repair::rebuild(account, conversation, &history)))
     }
 
     /// Reads the states of accounts that are not in memory.
@@ -59,6 +69,8 @@ impl DocumentsTarget {
 impl Target for DocumentsTarget {
     type Write = SummaryWrite;
 
+    const STORE: Store = Store::Documents;
+
     /// A write is a transaction, so the whole batch is one.
     const CONVERSATIONS_MAX: usize = usize::MAX;
 
@@ -66,13 +78,19 @@ impl Target for DocumentsTarget {
         Ok(self.documents.resolve(claims).await?)
     }
 
-    async fn load(&self, wanted: &[(String, String)], _: &[bool]) -> Result<Vec<Loaded>, LaneError> {
+    async fn load(&self, wanted: &[(String, String)], wants: &[Want]) -> Result<Vec<Loaded>, LaneError> {
         let stored = self.documents.load(wanted).await?;
         let loaded = stored.into_iter().zip(wanted).map(|(stored, (account, conversation))| match stored {
             Some(stored) => Loaded { state: decode(account, conversation, &stored.fold, "documents"), rev: stored.rev, first_rev: 0 },
             None => Loaded::default(),
         });
-        Ok(loaded.collect())
+        let mut loaded: Vec<Loaded> = loaded.collect();
+        for ((loaded, want), (account, conversation)) in loaded.iter_mut().zip(wants).zip(wanted) {
+            if want.repairs && loaded.state.is_none() {
+                loaded.state = self.of_history(account, conversation).await?;
+            }
+        }
+        Ok(loaded)
     }
 
     fn fold(
@@ -84,12 +102,18 @@ impl Target for DocumentsTarget {
         now: Millis,
     ) -> Result<Option<Folded<SummaryWrite>>, MaterializeError> {
         let policy = self.policies.of(group.account);
+        let is_known = loaded.state.is_some();
         let mut folding = SummaryBatch::new(group.account, group.conversation, loaded.state, loaded.rev, policy, now, self.keep);
         for &item in &group.items {
             match item {
                 Item::Event(place) => folding.apply(&decoded.events[place].1),
                 Item::Deleted(message, at) => folding.delete(message, at),
                 Item::Online(place) => folding.online(decoded.events[place].1.at()),
+                Item::Repair(place) => match repair::carried(&decoded.events[place].1) {
+                    Some(known) => folding.restore(known),
+                    None if is_known => folding.refresh(),
+                    None => {}
+                },
                 Item::Due | Item::Refill => {}
             }
         }

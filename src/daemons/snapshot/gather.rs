@@ -11,6 +11,7 @@ use crate::schema::event::{Event, EventKind};
 use crate::schema::state::ONLINE_MAX;
 use crate::schema::time::Millis;
 use crate::transform::fold;
+use crate::transform::repair::{self, Store};
 use crate::transform::resolve::{Claims, Resolved};
 
 /// What a lane is given.
@@ -127,6 +128,8 @@ pub(super) enum Item<'b> {
     Due,
     /// The documents know it.
     Refill,
+    /// A repair is asked for; the place of the `repair.requested`.
+    Repair(usize),
 }
 
 /// The items of one conversation.
@@ -140,6 +143,8 @@ pub(super) struct Group<'b> {
     pub items: Vec<Item<'b>>,
     /// Something of it creates the conversation where there is none; being online, and timers, do not.
     pub creates: bool,
+    /// What stands in the store is not to be trusted: it is read again, and filled from elsewhere.
+    pub repairs: bool,
 }
 
 /// What happens to one account beyond its conversations.
@@ -163,14 +168,15 @@ pub(super) struct Gathered<'b> {
     places: HashMap<(&'b str, &'b str), usize, foldhash::fast::RandomState>,
     /// Where the last item went: a lane takes conversations up one by one, so the next one mostly goes there too.
     last: usize,
+    store: Option<Store>,
     account_places: HashMap<&'b str, usize, foldhash::fast::RandomState>,
 }
 
 impl<'b> Gathered<'b> {
-    /// Sorts a batch. `claims` and `resolved` belong together, place by place, as [`Decoded::claims`] made them.
+    /// Sorts a batch for a store. `claims` and `resolved` belong together, place by place, as [`Decoded::claims`] made them.
     #[must_use]
-    pub(super) fn of(batch: &'b [Work], decoded: &'b Decoded<'b>, claims: &'b [Claims], resolved: &'b [Resolved]) -> Self {
-        let mut gathered = Self::default();
+    pub(super) fn of(store: Store, batch: &'b [Work], decoded: &'b Decoded<'b>, claims: &'b [Claims], resolved: &'b [Resolved]) -> Self {
+        let mut gathered = Self { store: Some(store), ..Self::default() };
         let mut cursors = Cursors::new(claims, resolved);
         for (place, (_, event)) in decoded.events.iter().enumerate() {
             gathered.sort(place, event, &mut cursors);
@@ -194,7 +200,15 @@ impl<'b> Gathered<'b> {
     fn sort(&mut self, place: usize, event: &'b Event<'b>, cursors: &mut Cursors<'b>) {
         let account = event.account_id.raw();
         match event.kind {
-            EventKind::Unknown | EventKind::RepairRequested => return,
+            EventKind::Unknown => return,
+            EventKind::RepairRequested => {
+                if let Some(conversation) =
+                    event.conversation_id.as_ref().filter(|_| self.store.is_some_and(|store| repair::is_for(event, store)))
+                {
+                    self.put(account, conversation.raw(), Item::Repair(place), true);
+                }
+                return;
+            }
             EventKind::MessageDeleted => {
                 if let Some(conversation) = event.message_id().and_then(|_| cursors.next_delete(account)) {
                     self.put(account, conversation, Item::Event(place), true);
@@ -226,13 +240,14 @@ impl<'b> Gathered<'b> {
     fn put(&mut self, account: &'b str, conversation: &'b str, item: Item<'b>, creates: bool) {
         if self.conversations.get(self.last).is_none_or(|group| group.conversation != conversation || group.account != account) {
             self.last = *self.places.entry((account, conversation)).or_insert_with(|| {
-                self.conversations.push(Group { account, conversation, items: Vec::new(), creates: false });
+                self.conversations.push(Group { account, conversation, items: Vec::new(), creates: false, repairs: false });
                 self.conversations.len() - 1
             });
         }
         let group = &mut self.conversations[self.last];
         group.items.push(item);
         group.creates |= creates;
+        group.repairs |= matches!(item, Item::Repair(_));
     }
 
     fn account(&mut self, account: &'b str) -> &mut AccountGroup<'b> {

@@ -11,6 +11,7 @@ use crate::runtime::clock::Now;
 use crate::schema::state::{AccountState, ConversationState};
 use crate::schema::time::Millis;
 use crate::transform::materialize::{MaterializeError, Tally, WriteOutcome};
+use crate::transform::repair::Store;
 use crate::transform::resolve::{Claims, Resolved};
 use crate::views::ViewsError;
 
@@ -73,8 +74,20 @@ pub(super) struct Folded<W> {
     pub tally: Tally,
 }
 
+/// What a conversation is loaded for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Want {
+    /// It will be created where it is absent.
+    pub creates: bool,
+    /// What the store has is not to be trusted, or is not all.
+    pub repairs: bool,
+}
+
 /// Where a lane writes.
 pub(super) trait Target: Send + Sync {
+    /// Which store it is.
+    const STORE: Store;
+
     /// A guarded write of one conversation.
     type Write: Send + Sync;
 
@@ -89,8 +102,8 @@ pub(super) trait Target: Send + Sync {
     /// Claims the batch's messages and deletes in the store's index.
     fn resolve(&self, claims: &[Claims]) -> impl Future<Output = Result<Vec<Resolved>, LaneError>> + Send;
 
-    /// Loads states by account and conversation; `creates` says which of them will be created where absent.
-    fn load(&self, wanted: &[(String, String)], creates: &[bool]) -> impl Future<Output = Result<Vec<Loaded>, LaneError>> + Send;
+    /// Loads states by account and conversation.
+    fn load(&self, wanted: &[(String, String)], wants: &[Want]) -> impl Future<Output = Result<Vec<Loaded>, LaneError>> + Send;
 
     /// Folds a group into a state; nothing where that changes nothing.
     ///
@@ -143,7 +156,7 @@ impl<T: Target> Lane<T> {
         let claims = decoded.claims();
         let resolved = if claims.is_empty() { Vec::new() } else { self.target.resolve(&claims).await? };
         self.count_unresolved(&resolved);
-        let gathered = Gathered::of(batch, decoded, &claims, &resolved);
+        let gathered = Gathered::of(T::STORE, batch, decoded, &claims, &resolved);
         self.write_conversations(batch, decoded, &gathered.conversations).await?;
         self.target.write_accounts(decoded, &gathered.accounts, (self.now)()).await
     }
@@ -188,10 +201,11 @@ impl<T: Target> Lane<T> {
     /// The states of these groups, from memory where they are there. What is to be refilled is always read: the memory knows a store that is gone.
     async fn load(&mut self, groups: &[&Group<'_>]) -> Result<Vec<Loaded>, LaneError> {
         let mut loaded: Vec<Loaded> = Vec::with_capacity(groups.len());
-        let (mut wanted, mut creates, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut wanted, mut wants, mut places) = (Vec::new(), Vec::new(), Vec::new());
         for group in groups {
             let remembered = self.states.take(group.account, group.conversation);
-            let remembered = remembered.filter(|(_, rev)| self.target.is_current(*rev) && !group.items.contains(&Item::Refill));
+            let remembered =
+                remembered.filter(|(_, rev)| self.target.is_current(*rev) && !group.repairs && !group.items.contains(&Item::Refill));
             match remembered {
                 Some((fold, rev)) => {
                     let state = decode(group.account, group.conversation, &fold, "memory");
@@ -201,12 +215,12 @@ impl<T: Target> Lane<T> {
                     places.push(loaded.len());
                     loaded.push(Loaded::default());
                     wanted.push((group.account.to_owned(), group.conversation.to_owned()));
-                    creates.push(group.creates);
+                    wants.push(Want { creates: group.creates, repairs: group.repairs });
                 }
             }
         }
         if !wanted.is_empty() {
-            for (place, found) in places.into_iter().zip(self.target.load(&wanted, &creates).await?) {
+            for (place, found) in places.into_iter().zip(self.target.load(&wanted, &wants).await?) {
                 loaded[place] = found;
             }
         }

@@ -11,7 +11,7 @@ use crate::transform::fold;
 
 use super::counters::SnapshotCounters;
 use super::floor::Floor;
-use super::lane::{Loaded, decode, decode_account};
+use super::lane::{Loaded, Want, decode, decode_account};
 
 /// The documents, and what is owed to the views.
 pub(super) struct Refill {
@@ -24,12 +24,13 @@ pub(super) struct Refill {
 }
 
 impl Refill {
-    /// Takes from the documents what Redis does not have, or has from before it lost data. `creates` says which of the conversations are created where
-    /// they are absent; of the others, only those that are there are filled.
-    pub(super) async fn conversations(&self, wanted: &[(String, String)], creates: &[bool], loaded: &mut [Loaded]) {
+    /// Takes from the documents what Redis does not have, or has from before it lost data. Of those that are not created where they are
+    /// absent, only those that are there are filled; what is repaired is taken from the documents whatever Redis has.
+    pub(super) async fn conversations(&self, wanted: &[(String, String)], wants: &[Want], loaded: &mut [Loaded]) {
         let is_missing = |place: usize| {
             let loaded: &Loaded = &loaded[place];
-            !self.floor.is_current(loaded.rev) && (creates[place] || loaded.rev > 0) || loaded.rev > 0 && loaded.state.is_none()
+            let Want { creates, repairs } = wants[place];
+            repairs || !self.floor.is_current(loaded.rev) && (creates || loaded.rev > 0) || loaded.rev > 0 && loaded.state.is_none()
         };
         let places: Vec<usize> = (0..wanted.len()).filter(|&place| is_missing(place)).collect();
         if places.is_empty() {

@@ -7,12 +7,13 @@ use crate::bus::Delivery;
 use crate::schema::state::AccountState;
 use crate::schema::time::Millis;
 use crate::transform::materialize::{AccountBatch, ConversationBatch, ConversationWrite, MaterializeError, WriteOutcome};
+use crate::transform::repair::Store;
 use crate::transform::resolve::{Claims, Resolved};
 use crate::views::Writer;
 
 use super::counters::SnapshotCounters;
 use super::gather::{AccountGroup, Decoded, Group, Item, Work};
-use super::lane::{Folded, LaneError, Loaded, ROUNDS_MAX, Target, decode, decode_account};
+use super::lane::{Folded, LaneError, Loaded, ROUNDS_MAX, Target, Want, decode, decode_account};
 use super::policies::Policies;
 use super::refill::Refill;
 
@@ -130,6 +131,8 @@ impl ViewsTarget {
 impl Target for ViewsTarget {
     type Write = ConversationWrite;
 
+    const STORE: Store = Store::Views;
+
     const CONVERSATIONS_MAX: usize = 128;
 
     fn is_current(&self, rev: u64) -> bool {
@@ -142,7 +145,7 @@ impl Target for ViewsTarget {
         Ok(resolved)
     }
 
-    async fn load(&self, wanted: &[(String, String)], creates: &[bool]) -> Result<Vec<Loaded>, LaneError> {
+    async fn load(&self, wanted: &[(String, String)], wants: &[Want]) -> Result<Vec<Loaded>, LaneError> {
         let stored = self.writer.load_conversations(wanted).await?;
         let mut loaded: Vec<Loaded> = stored
             .into_iter()
@@ -152,7 +155,7 @@ impl Target for ViewsTarget {
                 None => Loaded::default(),
             })
             .collect();
-        self.refill.conversations(wanted, creates, &mut loaded).await;
+        self.refill.conversations(wanted, wants, &mut loaded).await;
         Ok(loaded)
     }
 
@@ -165,7 +168,7 @@ impl Target for ViewsTarget {
         now: Millis,
     ) -> Result<Option<Folded<ConversationWrite>>, MaterializeError> {
         let policy = self.policies.of(group.account);
-        let is_filled = loaded.first_rev > 0 && loaded.state.is_some();
+        let (is_known, is_filled) = (loaded.state.is_some(), loaded.first_rev > 0 && loaded.state.is_some());
         let mut folding = ConversationBatch::new(group.account, group.conversation, loaded.state, loaded.rev, policy, now)
             .beginning_with(loaded.first_rev);
         for &item in &group.items {
@@ -181,7 +184,9 @@ impl Target for ViewsTarget {
                     folding.fire_due()?;
                 }
                 Item::Refill if is_filled => folding.refresh(),
-                Item::Refill => {}
+                // What the documents do not know is written from what Redis itself has, so that at least the two parts of it agree.
+                Item::Repair(_) if is_known => folding.refresh(),
+                Item::Refill | Item::Repair(_) => {}
             }
         }
         let tally = folding.tally;

@@ -7,6 +7,7 @@ use crate::schema::text::Untrusted;
 use crate::schema::time::Millis;
 use crate::transform::fold::{self, Depth, Novelty, new_conversation};
 use crate::transform::policy::CompiledPolicy;
+use crate::transform::repair;
 use crate::transform::view::{self, Standing};
 
 use super::{MaterializeError, MessageDeletion, SummaryWrite, Tally, json};
@@ -86,6 +87,17 @@ impl<'p> SummaryBatch<'p> {
         if self.now.since(at) <= self.policy.policy().horizon_ms {
             self.changed |= fold::apply_online(&mut self.state, at);
         }
+    }
+
+    /// Writes the summary though nothing happened: what stands in the store is not what its state says.
+    pub fn refresh(&mut self) {
+        self.changed = true;
+    }
+
+    /// Writes the summary from what another store knows; the store has lost it, or some of it.
+    pub fn restore(&mut self, known: Box<ConversationState>) {
+        self.state = repair::joined(known, &self.state);
+        self.changed = true;
     }
 
     /// The write, and the state for the next batch; `None` where nothing changed.

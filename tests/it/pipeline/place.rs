@@ -36,7 +36,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// A new place whose views stand in that Redis under `prefix`.
-    pub(super) fn new(redis_url: &str, prefix: &str) -> Self {
+    pub(crate) fn new(redis_url: &str, prefix: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("convpipe-place-").tempdir().unwrap();
         let mut config = Config::default();
         config.bus.embedded.dir = dir.path().join("bus");
@@ -70,7 +70,7 @@ impl Place {
         Some(place)
     }
 
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
@@ -91,21 +91,21 @@ impl Place {
     }
 
     /// Fans count as high-value by their id alone, and no entry depends on what came before: so feeds are the same in any order.
-    pub(super) fn judge_by_id_alone(&mut self) {
+    pub(crate) fn judge_by_id_alone(&mut self) {
         let fans = (100_000_001..=100_001_000).step_by(9).map(|fan: u64| fan.to_string()).collect();
         self.config.high_value = HighValuePolicy { spend_min: None, payment_min: None, lists: Vec::new(), fans };
         self.config.priority.rules.retain(|rule| rule.reason != "high_value_typing");
     }
 
     /// Puts these into the folder that ingest looks into.
-    pub(super) fn write_artifacts(&self, artifacts: impl IntoIterator<Item = Artifact>) {
+    pub(crate) fn write_artifacts(&self, artifacts: impl IntoIterator<Item = Artifact>) {
         std::fs::DirBuilder::new().mode(0o700).create(&self.config.auth.dir).unwrap();
         let store = ArtifactStore::new(&self.config.auth.dir);
         artifacts.into_iter().for_each(|artifact| store.write(&artifact).map(|_| ()).unwrap());
     }
 
     /// Starts with what another place's bus holds.
-    pub(super) fn copy_bus_of(&self, other: &Self) {
+    pub(crate) fn copy_bus_of(&self, other: &Self) {
         let (from, to) = (&other.config.bus.embedded.dir, &self.config.bus.embedded.dir);
         let end = Instant::now() + LIMIT;
         // A publisher that was dropped a moment ago may still be putting its files away: then again, from the start.
@@ -116,21 +116,21 @@ impl Place {
     }
 
     /// Of the embedded engine.
-    pub(super) fn bus(&self) -> Bus {
+    pub(crate) fn bus(&self) -> Bus {
         Bus::Embedded(EmbeddedBus::open(&self.config.bus.embedded).unwrap())
     }
 
-    pub(super) async fn documents(&self) -> Documents {
+    pub(crate) async fn documents(&self) -> Documents {
         backends::documents(&self.config, Access::ReadWrite).await.unwrap()
     }
 
-    pub(super) async fn publish(&self, envelopes: Vec<Envelope>) {
+    pub(crate) async fn publish(&self, envelopes: Vec<Envelope>) {
         let bus = backends::bus(&self.config).await.unwrap();
         bus.publisher(&self.config.bus.topic).unwrap().publish(envelopes).await.unwrap();
     }
 
     /// What both subscriptions have not acked yet; all of it, while there is no subscription.
-    pub(super) async fn backlog(&self, bus: &Bus) -> Option<u64> {
+    pub(crate) async fn backlog(&self, bus: &Bus) -> Option<u64> {
         let of = async |subscription: &str| match bus.backlog(&self.config.bus.topic, subscription).await {
             Ok(backlog) => backlog.messages,
             Err(BusError::NoSubscription { .. }) => None,
@@ -140,12 +140,12 @@ impl Place {
     }
 
     /// Waits until the backlog of both subscriptions together is at most so large.
-    pub(super) async fn wait_backlog(&self, bus: &Bus, most: u64) {
+    pub(crate) async fn wait_backlog(&self, bus: &Bus, most: u64) {
         wait_until(&format!("a backlog of {most}"), async || self.backlog(bus).await.is_some_and(|backlog| backlog <= most)).await;
     }
 
     /// Everything that stands in the stores. Timers are left out: they are facts about the moment.
-    pub(super) async fn read(&self) -> Actual {
+    pub(crate) async fn read(&self) -> Actual {
         // How patient the service is to be is one thing, how patient its reader is another.
         let redis = RedisConfig { timeout_ms: u64::try_from(LIMIT.as_millis()).unwrap(), ..self.config.redis.clone() };
         let (reader, documents, now) = (Reader::connect(&redis).await.unwrap(), self.documents().await, clock::now());
@@ -211,7 +211,7 @@ fn ids(entries: &[StreamEntry], pointer: &str) -> Vec<String> {
 }
 
 /// How two ends differ, but for what each write adds of its own. Feeds are compared without their order.
-pub(super) fn differences_of(expected: &Actual, actual: &Actual) -> Vec<String> {
+pub(crate) fn differences_of(expected: &Actual, actual: &Actual) -> Vec<String> {
     let mut found = Vec::new();
     compare("", &comparable(expected), &comparable(actual), &mut found);
     found.iter().map(ToString::to_string).collect()
@@ -242,7 +242,7 @@ fn comparable(actual: &Actual) -> Value {
 }
 
 /// Asks again and again until it holds.
-pub(super) async fn wait_until(what: &str, holds: impl AsyncFn() -> bool) {
+pub(crate) async fn wait_until(what: &str, holds: impl AsyncFn() -> bool) {
     let end = Instant::now() + LIMIT;
     while !holds().await {
         assert!(Instant::now() < end, "no {what} within {LIMIT:?}");
@@ -252,7 +252,7 @@ pub(super) async fn wait_until(what: &str, holds: impl AsyncFn() -> bool) {
 }
 
 /// Account and text of the first frames of the busy evening, moved so that the last of them is said now.
-pub(super) fn present_frames(frames: usize) -> Vec<(String, String)> {
+pub(crate) fn present_frames(frames: usize) -> Vec<(String, String)> {
     let lines = recorded(frames);
     let shift = shift_of(&lines);
     let moved = lines.into_iter().map(|mut line| {
@@ -270,7 +270,7 @@ pub(super) fn present_frames(frames: usize) -> Vec<(String, String)> {
 }
 
 /// The events of the first frames of the busy evening, each received when it was recorded, moved so that the last was received now.
-pub(super) fn busy_evening(frames: usize) -> Vec<Envelope> {
+pub(crate) fn busy_evening(frames: usize) -> Vec<Envelope> {
     let lines = recorded(frames);
     let shift = shift_of(&lines);
     let mut envelopes = Vec::new();
@@ -290,7 +290,7 @@ pub(super) fn busy_evening(frames: usize) -> Vec<Envelope> {
 
 /// A recording of the first frames of the busy evening that ends now. Who is online is left out: it tells nothing of a conversation that does
 /// not exist yet, and within one batch nobody can say which of the two came first.
-pub(super) fn present_recording(frames: usize) -> String {
+pub(crate) fn present_recording(frames: usize) -> String {
     let mut lines = recorded(frames);
     let shift = shift_of(&lines);
     lines.retain(|line| line["frame"].get("online").is_none());
@@ -317,7 +317,7 @@ fn recorded(frames: usize) -> Vec<Value> {
 }
 
 /// The event, with all of its times moved by so many milliseconds.
-pub(super) fn moved_event(json: &[u8], by_ms: i64) -> Vec<u8> {
+pub(crate) fn moved_event(json: &[u8], by_ms: i64) -> Vec<u8> {
     let mut event: Value = serde_json::from_slice(json).unwrap();
     move_times(&mut event, by_ms);
     serde_json::to_vec(&event).unwrap()
