@@ -16,6 +16,7 @@ mod resolve;
 mod script;
 mod stream;
 mod value;
+mod watch;
 mod write;
 
 pub use epoch::{Epoch, Mark};
@@ -24,4 +25,5 @@ pub use follow::{Follow, FollowItem, Followed, Follower, GapCause, Start};
 pub use keys::Keys;
 pub use read::{ConversationView, Reader};
 pub use stream::{StreamEntry, StreamId, StreamRange};
+pub use watch::Memory;
 pub use write::{Stored, Writer};
