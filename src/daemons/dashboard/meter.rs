@@ -21,12 +21,12 @@ pub(super) struct Meter {
 struct Slot {
     second: i64,
     writes: u64,
-    lag_ms: i64,
+    lag_ms: Option<i64>,
 }
 
 impl Meter {
-    /// Notes that so many writes were seen, the slowest of which took so long.
-    pub(super) fn note(&mut self, now: Millis, writes: u64, lag_ms: i64) {
+    /// Notes that so many writes were seen, the slowest of which took so long, where that is known.
+    pub(super) fn note(&mut self, now: Millis, writes: u64, lag_ms: Option<i64>) {
         let second = now.0.div_euclid(1_000);
         match self.slots.back_mut() {
             // A clock that was set back goes on in the last second, so that seconds stay in order.
@@ -56,7 +56,7 @@ impl Meter {
         for slot in &self.slots {
             let ago = usize::try_from(now - slot.second).unwrap_or(0);
             if ago < SECONDS {
-                lag[SECONDS - 1 - ago] = Some(slot.lag_ms);
+                lag[SECONDS - 1 - ago] = slot.lag_ms;
             }
         }
         lag
@@ -71,15 +71,15 @@ mod tests {
     fn a_minute_is_kept_and_told() {
         let mut meter = Meter::default();
         for second in 0..200 {
-            meter.note(Millis(second * 1_000 + 7), 2, second);
-            meter.note(Millis(second * 1_000 + 9), 1, 0);
+            meter.note(Millis(second * 1_000 + 7), 2, Some(second));
+            meter.note(Millis(second * 1_000 + 9), 1, None);
         }
         let now = Millis(199_500);
         assert_eq!(meter.per_second(now), 3.0);
         let lag = meter.lag(now);
         assert_eq!((lag.len(), lag[0], lag[59]), (SECONDS, Some(140), Some(199)));
         assert_eq!(meter.lag(Millis(259_500))[0], None);
-        meter.note(Millis(0), 1, 999);
+        meter.note(Millis(0), 1, Some(999));
         assert_eq!(meter.lag(now)[59], Some(999), "a clock that was set back");
         assert_eq!(meter.per_second(Millis(300_000)), 0.0);
     }

@@ -236,10 +236,12 @@ impl Watcher {
                     row.raise(level, at);
                 });
             }
-            let writes = view.rev.saturating_sub(before.map_or(0, |before| before.rev));
+            let writes = before.map_or(1, |before| view.rev.saturating_sub(before.rev));
             if self.is_loaded && writes > 0 {
-                let lag = view.snapshot.applied_at.since(view.snapshot.received_at).max(0);
-                self.meters.entry(account.to_owned()).or_default().note(now, writes, lag);
+                // A write without a newer frame, such as a timer's, says nothing of the way from one.
+                let is_newer = before.is_none_or(|before| row.received_at > before.received_at);
+                let lag = view.snapshot.applied_at.since(row.received_at).max(0);
+                self.meters.entry(account.to_owned()).or_default().note(now, writes, is_newer.then_some(lag));
             }
             let row = Arc::new(row);
             rows.insert((*id).to_owned(), row.clone());
