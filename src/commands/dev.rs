@@ -15,6 +15,7 @@ use super::replay::serve::{bind, play, write_artifacts};
 use super::{CommandError, Context, Exit, ingest, snapshot};
 use crate::backends;
 use crate::config::Config;
+use crate::daemons::dashboard::{Dashboard, DashboardError};
 use crate::daemons::ingest::OnLive;
 use crate::daemons::playback::{self, Overview, Playback, PlaybackSettings, Speed};
 use crate::runtime::clock;
@@ -35,8 +36,9 @@ const BUSY_EVENING: &[u8] = include_bytes!("../../fixtures/recordings/busy-eveni
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Starts a private redis-server (or valkey-server), a WebSocket server that plays
-the recording over and over in the present, ingest, and snapshot. Everything it
-writes is in .convpipe/, whose convpipe.yaml the other commands find from this
+the recording over and over in the present, ingest, snapshot and the dashboard.
+Everything it writes is in .convpipe/, whose convpipe.yaml the other commands
+find from this
 folder. Ctrl-C ends all of it.
 
 Rules, tiers, limits and all the rest are those of --config, $CONVPIPE_CONFIG or
@@ -130,9 +132,14 @@ async fn pipeline(
         async move { ingest::serve(&config, &bus, Some(on_live), stop).await }
     });
 
+    let dashboard = dashboard(config).await?;
+    let dashboard_at = dashboard.address();
+    let stop_dashboard = Shutdown::new();
+    let showing = tokio::spawn(dashboard.serve(stop_dashboard.clone()));
+
     let speed = args.speed;
     let playing = async {
-        greet_when_live(context, folder, &overview, server, is_live).await;
+        greet_when_live(context, folder, &overview, server, dashboard_at, is_live).await;
         play_on(context, files.clone(), speed, &player, shutdown).await;
         shutdown.requested().await;
     };
@@ -147,6 +154,8 @@ async fn pipeline(
     let read = if reading.is_finished() { Ok(()) } else { outcome(reading.await) };
     stop_serving.request();
     let _ = serving.await;
+    stop_dashboard.request();
+    let _ = showing.await;
     stop_snapshot.request();
     let folded = if folding.is_finished() { Ok(()) } else { outcome(folding.await) };
     ended.and(read).and(folded)
@@ -154,6 +163,18 @@ async fn pipeline(
 
 fn outcome(ended: Result<Result<(), CommandError>, tokio::task::JoinError>) -> Result<(), CommandError> {
     ended.map_err(|error| CommandError::new(Exit::TryLater, "a part of the pipeline panicked").caused_by(&error))?
+}
+
+/// The dashboard where the config wants it, or on a free port where somebody listens there already, such as another `dev`.
+async fn dashboard(config: &Config) -> Result<Dashboard, CommandError> {
+    match Dashboard::bind(config, clock::now).await {
+        Err(DashboardError::Listen { .. }) => {
+            let mut elsewhere = config.clone();
+            elsewhere.dashboard.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).to_string();
+            Ok(Dashboard::bind(&elsewhere, clock::now).await?)
+        }
+        bound => Ok(bound?),
+    }
 }
 
 async fn redis_ended(redis: Option<&mut PrivateRedis>) {
@@ -176,12 +197,19 @@ async fn play_on(context: &Context, files: Vec<PathBuf>, speed: Speed, player: &
 }
 
 /// Says what to try, once every account is live.
-async fn greet_when_live(context: &Context, folder: &Folder, overview: &Overview, server: SocketAddr, mut live: watch::Receiver<usize>) {
+async fn greet_when_live(
+    context: &Context,
+    folder: &Folder,
+    overview: &Overview,
+    server: SocketAddr,
+    dashboard: SocketAddr,
+    mut live: watch::Receiver<usize>,
+) {
     let accounts = overview.accounts.len();
     if live.wait_for(|&live| live >= accounts).await.is_err() {
         return;
     }
-    greeting::greet(context, folder, overview, server);
+    greeting::greet(context, folder, overview, server, dashboard);
 }
 
 /// On a terminal the greeting is what matters, so the services only say what is wrong, unless more was asked for.

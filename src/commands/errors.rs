@@ -5,6 +5,7 @@ use crate::auth::{ArtifactError, LockError, Problem};
 use crate::backends::ProvisionError;
 use crate::bus::{BusError, PublishError, ServiceFault, StorageFault};
 use crate::daemons::auth_refresh::RefreshError;
+use crate::daemons::dashboard::DashboardError;
 use crate::daemons::ingest::{IngestError, RecordError};
 use crate::daemons::playback::RecordingError;
 use crate::daemons::reconcile::CheckError;
@@ -122,6 +123,19 @@ impl From<IngestError> for CommandError {
     fn from(error: IngestError) -> Self {
         match &error {
             IngestError::Undrained { .. } | IngestError::Broken(_) => Self::of(Exit::TryLater, &error),
+        }
+    }
+}
+
+impl From<DashboardError> for CommandError {
+    fn from(error: DashboardError) -> Self {
+        match error {
+            DashboardError::Views(error) => error.into(),
+            DashboardError::Listen { .. } => Self::of(Exit::Unavailable, &error)
+                .hint("another program listens there, most likely; --listen 127.0.0.1:0 takes any free port"),
+            DashboardError::Address(_) | DashboardError::Open(_) | DashboardError::TokenFile(_) | DashboardError::Token { .. } => {
+                Self::of(Exit::Config, &error)
+            }
         }
     }
 }

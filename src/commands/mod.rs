@@ -15,6 +15,7 @@ mod checkpoint;
 mod completions;
 mod config;
 mod context;
+mod dashboard;
 mod dev;
 mod doctor;
 mod errors;
@@ -71,6 +72,8 @@ pub enum Command {
     Snapshot(snapshot::Args),
     /// Keep the accounts' artifacts fresh, by asking their providers
     AuthRefresh(auth_refresh::Args),
+    /// Serve the inbox as a live web page and as JSON
+    Dashboard(dashboard::Args),
     /// Run the whole pipeline here, on a recording
     Dev(dev::Args),
     /// Follow who needs an answer, as it happens
@@ -106,6 +109,7 @@ pub fn run(context: &Context, command: Command) -> Result<Exit, CommandError> {
         Command::Ingest(args) => ingest::run(context, &args),
         Command::Snapshot(args) => snapshot::run(context, &args),
         Command::AuthRefresh(args) => auth_refresh::run(context, &args),
+        Command::Dashboard(args) => dashboard::run(context, &args),
         Command::Dev(args) => dev::run(context, &args),
         Command::TailPriority(args) => tail_priority::run(context, &args),
         Command::InspectFan(args) => inspect_fan::run(context, &args),

@@ -12,6 +12,7 @@
 
 mod auth;
 mod bus;
+mod dashboard;
 mod environment;
 mod error;
 mod known;
@@ -27,6 +28,7 @@ mod yaml;
 
 pub use auth::*;
 pub use bus::{BusBackend, BusConfig, EmbeddedBusConfig, GoogleBusConfig};
+pub use dashboard::DashboardConfig;
 pub use environment::Environment;
 pub use error::{ConfigError, Problem, ProblemKind};
 pub use known::{EnvironmentNames, environment_names};

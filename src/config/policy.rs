@@ -6,7 +6,8 @@ use super::Config;
 use crate::schema::policy::Policy;
 
 /// The keys that name a file with a secret.
-pub(super) const SECRET_FILES: [&str; 3] = ["ingest.record.key_file", "redis.password_file", "redis.reader_password_file"];
+pub(super) const SECRET_FILES: [&str; 4] =
+    ["dashboard.token_file", "ingest.record.key_file", "redis.password_file", "redis.reader_password_file"];
 
 impl Config {
     /// What holds for one account: what all have, with what `accounts` says of this one.
@@ -36,6 +37,7 @@ impl Config {
             ("redis.reader_password_file", self.redis.reader_password_file.as_mut()),
             ("ingest.ca_file", self.ingest.ca_file.as_mut()),
             ("ingest.record.dir", self.ingest.record.dir.as_mut()),
+            ("dashboard.token_file", self.dashboard.token_file.as_mut()),
             ("ingest.record.key_file", self.ingest.record.key_file.as_mut()),
         ];
         always.into_iter().chain(maybe.into_iter().filter_map(|(key, path)| Some((key, path?)))).collect()
@@ -80,6 +82,7 @@ mod tests {
         config.ingest.ca_file = Some("c".into());
         config.ingest.record.dir = Some("d".into());
         config.ingest.record.key_file = Some("e".into());
+        config.dashboard.token_file = Some("g".into());
         let resolved: BTreeSet<String> = config.paths_mut().into_iter().map(|(key, _)| key.to_owned()).collect();
         let is_path = |leaf: &&String| ["dir", "path", "file"].iter().any(|end| leaf.rsplit(['.', '_']).next() == Some(end));
         let named: BTreeSet<String> = crate::config::environment_names().values().filter(is_path).cloned().collect();

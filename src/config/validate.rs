@@ -6,6 +6,7 @@ use serde_yaml::Value;
 use url::Url;
 
 use super::auth;
+use super::dashboard;
 use super::known::join;
 use super::{BusBackend, Config, DocumentsBackend, RedisConfig, Tiers};
 use crate::schema::event::EventKind;
@@ -33,6 +34,7 @@ pub(super) fn violations(config: &Config) -> Vec<Violation> {
         ("auth.refresh.backoff_min_ms", config.auth.refresh.backoff_min_ms),
     );
     auth::violations(config).iter().for_each(|(key, message)| found.require(false, key, message));
+    dashboard::violations(&config.dashboard).iter().for_each(|(key, message)| found.require(false, key, message));
     found.snapshot(config);
     found.tiers("tiers", &config.tiers);
     found.high_value("high_value", &config.high_value);

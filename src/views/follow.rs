@@ -16,6 +16,7 @@ use crate::schema::time::Millis;
 use super::connection::{Connection, Role};
 use super::error::ViewsError;
 use super::keys::Keys;
+use super::read::Reader;
 use super::stream::{self, StreamEntry, StreamId, StreamRange};
 use super::value;
 
@@ -139,6 +140,13 @@ impl Follower {
             away: false,
             ready: VecDeque::new(),
         })
+    }
+
+    /// The same on the connection of a reader, for [`next_there`](Self::next_there) alone: that never waits in Redis, so it holds nobody else up.
+    #[must_use]
+    pub fn beside(reader: &Reader, follow: Follow) -> Self {
+        let (connection, keys) = (reader.connection.clone(), reader.keys.clone());
+        Self { connection, keys, follow, places: BTreeMap::new(), epoch: None, look_at: None, away: false, ready: VecDeque::new() }
     }
 
     /// The next item, whenever it comes. May be dropped and called again without losing any.

@@ -17,6 +17,7 @@ mod resolve;
 mod script;
 mod stream;
 mod value;
+mod watch;
 mod write;
 
 pub use epoch::{Epoch, Mark};
@@ -26,4 +27,5 @@ pub use keys::Keys;
 pub use probe::ServerFacts;
 pub use read::{ConversationView, Reader, StoredView};
 pub use stream::{StreamEntry, StreamId, StreamRange};
+pub use watch::Memory;
 pub use write::{Stored, Writer};

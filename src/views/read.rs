@@ -172,16 +172,7 @@ impl Reader {
     /// As [`epoch`](Self::epoch).
     pub async fn account(&self, account: &str) -> Result<AccountView, ViewsError> {
         let key = self.keys.account(account);
-        let mut cmd = redis::cmd("HMGET");
-        cmd.arg(&key).arg(&["counters", "presence", "connection", "gap", "auth"]);
-        let [counters, presence, connection, gap, auth] = value::pair(&key, self.one(cmd).await?)?;
-        Ok(AccountView {
-            counters: json(&key, counters)?.map(|(view, _)| view),
-            presence: json(&key, presence)?.map(|(view, _)| view),
-            connection: json(&key, connection)?.map(|(view, _)| view),
-            gap: json(&key, gap)?.map(|(view, _)| view),
-            auth: json(&key, auth)?.map(|(view, _)| view),
-        })
+        account_view(&key, self.one(account_command(&key)).await?)
     }
 
     /// Accounts that have a conversation with this fan, the latest active first.
@@ -229,18 +220,41 @@ impl Reader {
         }
         let mut cmd = redis::cmd(command);
         cmd.arg(key).arg(index(offset)).arg(index(offset.saturating_add(limit - 1))).arg("WITHSCORES");
-        let mut values = value::array(key, self.one(cmd).await?)?.into_iter();
-        let mut ranked = Vec::with_capacity(values.len() / 2);
-        while let (Some(member), Some(score)) = (values.next(), values.next()) {
-            ranked.push((value::text(key, member)?, Millis(value::number(key, &score)?)));
-        }
-        Ok(ranked)
+        members(key, self.one(cmd).await?)
     }
 
-    async fn one(&self, cmd: redis::Cmd) -> Result<Value, ViewsError> {
+    pub(super) async fn one(&self, cmd: redis::Cmd) -> Result<Value, ViewsError> {
         let values = self.connection.query(Pipeline::new().add_command(cmd)).await?;
         Ok(values.into_iter().next().unwrap_or(Value::Nil))
     }
+}
+
+/// Members with their scores, as WITHSCORES gives them.
+pub(super) fn members(key: &str, value: Value) -> Result<Vec<(String, Millis)>, ViewsError> {
+    let mut values = value::array(key, value)?.into_iter();
+    let mut ranked = Vec::with_capacity(values.len() / 2);
+    while let (Some(member), Some(score)) = (values.next(), values.next()) {
+        ranked.push((value::text(key, member)?, Millis(value::number(key, &score)?)));
+    }
+    Ok(ranked)
+}
+
+/// Asks for what [`account_view`] reads.
+pub(super) fn account_command(key: &str) -> redis::Cmd {
+    let mut cmd = redis::cmd("HMGET");
+    cmd.arg(key).arg(&["counters", "presence", "connection", "gap", "auth"]);
+    cmd
+}
+
+pub(super) fn account_view(key: &str, fields: Value) -> Result<AccountView, ViewsError> {
+    let [counters, presence, connection, gap, auth] = value::pair(key, fields)?;
+    Ok(AccountView {
+        counters: json(key, counters)?.map(|(view, _)| view),
+        presence: json(key, presence)?.map(|(view, _)| view),
+        connection: json(key, connection)?.map(|(view, _)| view),
+        gap: json(key, gap)?.map(|(view, _)| view),
+        auth: json(key, auth)?.map(|(view, _)| view),
+    })
 }
 
 fn conversation_view(key: &str, fields: Value, ttl: &Value, gap: Option<&GapView>) -> Result<Option<ConversationView>, ViewsError> {

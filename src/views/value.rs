@@ -15,6 +15,14 @@ pub(super) fn text(key: &str, value: Value) -> Result<String, ViewsError> {
     }
 }
 
+/// A string that RESP 3 marks as one for people.
+pub(super) fn info(key: &str, value: Value) -> Result<String, ViewsError> {
+    match value {
+        Value::VerbatimString { text, .. } => Ok(text),
+        value => text(key, value),
+    }
+}
+
 /// A string, or nothing.
 pub(super) fn optional_text(key: &str, value: Value) -> Result<Option<String>, ViewsError> {
     if value == Value::Nil { Ok(None) } else { text(key, value).map(Some) }

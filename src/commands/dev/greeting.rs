@@ -10,11 +10,12 @@ use crate::commands::output::{Tone, number, term_safe};
 use crate::daemons::playback::Overview;
 
 /// Says what to try.
-pub(super) fn greet(context: &Context, folder: &Folder, overview: &Overview, server: SocketAddr) {
+pub(super) fn greet(context: &Context, folder: &Folder, overview: &Overview, server: SocketAddr, dashboard: SocketAddr) {
     let output = context.output();
     let strong = |text: &str| output.note_tone(Tone::Strong, text);
     let (accounts, frames) = (overview.accounts.len(), number(overview.frames));
     output.note(format!("{} · {accounts} accounts on ws://{server}, {frames} frames a round", strong("convpipe is live")));
+    output.note(format!("the inbox, live, in a browser: {}", strong(&format!("http://{dashboard}/"))));
     output.note(format!("everything is in {}; in another terminal, from this folder, try:", folder.dir().display()));
     let program = program(context);
     let option = if finds_it(context, folder) { String::new() } else { format!("--config {} ", shown(&folder.config_file())) };

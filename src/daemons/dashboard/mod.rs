@@ -1,0 +1,299 @@
+//! `dashboard`: the inbox as a web page, live, and the same as JSON; from Redis alone, as the user who may only read.
+//!
+//! Owns the server: who is let in, how many, and what answers what. Does not own what is shown (views). Invariants: one loop reads Redis over one
+//! connection for any number of viewers; every answer is bounded; nothing here writes anything.
+
+mod answer;
+mod api;
+mod board;
+mod guard;
+mod html;
+mod live;
+mod meter;
+mod page;
+mod panel;
+mod route;
+mod rows;
+mod watch;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use self::answer::{Answer, failure, redirect, refused, seal, tagged, text};
+use self::board::Board;
+use self::guard::Guard;
+pub use self::guard::UnusableToken;
+use self::page::{Page, View};
+use self::panel::Panel;
+use self::route::{Api, Choice, NoRoute, Route};
+use self::watch::Watcher;
+use crate::config::Config;
+use crate::runtime::clock::Now;
+use crate::runtime::secret_file::{self, SecretFileError};
+use crate::runtime::shutdown::Shutdown;
+use crate::views::{Reader, ViewsError};
+
+/// Largest head of a request, bytes; hyper wants no less than 8 KiB.
+const HEAD_MAX: usize = 16 << 10;
+/// How long a client may take for the head of a request; also how long an idle connection is kept.
+const HEAD_WAIT: Duration = Duration::from_secs(15);
+/// How long a stop waits for answers that are under way.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Largest token file, bytes.
+const TOKEN_BYTES_MAX: u64 = 4_096;
+
+/// Why the dashboard does not start, or ends.
+#[derive(Debug, thiserror::Error)]
+pub enum DashboardError {
+    /// `dashboard.listen` is no address; a loaded config cannot have that.
+    #[error("dashboard.listen is no address: {0}")]
+    Address(String),
+    /// Nothing but the loopback may be listened on without a token.
+    #[error("{0} is not on the loopback: dashboard.token_file is needed")]
+    Open(SocketAddr),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The token file cannot be used.
+    #[error("dashboard.token_file: {0}")]
+    TokenFile(#[from] SecretFileError),
+    /// The token is too easy.
+    #[error("{}: {source}", path.display())]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: UnusableToken,
+    },
+    /// Redis cannot be asked as the config says. One that is only away is waited for.
+    #[error(transparent)]
+    Views(#[from] ViewsError),
+}
+
+/// A dashboard that listens.
+pub struct Dashboard {
+    listener: TcpListener,
+    address: SocketAddr,
+    connections_max: usize,
+    watcher: Watcher,
+    rooms: Arc<Rooms>,
+}
+
+/// What every request needs.
+struct Rooms {
+    guard: Guard,
+    board: Board,
+    reader: Reader,
+    now: Now,
+    streams: Arc<Semaphore>,
+    shutdown: Shutdown,
+}
+
+impl Dashboard {
+    /// Checks the config and listens; does not ask Redis yet.
+    ///
+    /// # Errors
+    /// Where the token, the address or Redis' config cannot be used.
+    pub async fn bind(config: &Config, now: Now) -> Result<Self, DashboardError> {
+        let own = &config.dashboard;
+        let wanted = own.address().ok_or_else(|| DashboardError::Address(own.listen.clone()))?;
+        let token = own.token_file.as_deref().map(|path| secret_file::read(path, TOKEN_BYTES_MAX)).transpose()?;
+        if token.is_none() && !wanted.ip().is_loopback() {
+            return Err(DashboardError::Open(wanted));
+        }
+        let reader = Reader::open(&config.redis)?;
+        let listen = |source| DashboardError::Listen { address: wanted, source };
+        let listener = TcpListener::bind(wanted).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let guard = Guard::new(address, &own.hosts, token.as_ref(), own.tls_in_front);
+        let guard = guard.map_err(|source| DashboardError::Token { path: own.token_file.clone().unwrap_or_default(), source })?;
+        let board = Board::new(now, own.refresh_ms);
+        let watcher = Watcher::new(reader.clone(), board.clone(), own, now);
+        let streams = Arc::new(Semaphore::new(own.streams_max));
+        let rooms = Rooms { guard, board, reader, now, streams, shutdown: Shutdown::new() };
+        Ok(Self { listener, address, connections_max: own.connections_max, watcher, rooms: Arc::new(rooms) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until a stop is asked for, then gives answers under way two seconds.
+    pub async fn serve(self, shutdown: Shutdown) {
+        let Self { listener, connections_max, watcher, rooms, .. } = self;
+        let permits = Arc::new(Semaphore::new(connections_max));
+        let watching = tokio::spawn(watcher.run(rooms.shutdown.clone()));
+        let mut connections = JoinSet::new();
+        loop {
+            while connections.try_join_next().is_some() {}
+            let accepted = tokio::select! {
+                accepted = accept(&listener, &permits) => accepted,
+                () = shutdown.requested() => break,
+            };
+            let Some((stream, permit)) = accepted else { continue };
+            let rooms = rooms.clone();
+            connections.spawn(async move {
+                connection(stream, rooms).await;
+                drop(permit);
+            });
+        }
+        drop(listener);
+        rooms.shutdown.request();
+        let drained = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            connections.shutdown().await;
+        }
+        // It hears the same stop.
+        let _ = watching.await;
+    }
+}
+
+/// The next connection, once there is room for it.
+async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    // Nobody closes it.
+    let permit = permits.clone().acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, permit)),
+        Err(error) => {
+            // Out of descriptors, most likely: whoever goes gives one back.
+            tracing::warn!(%error, "a connection cannot be accepted");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            None
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, rooms: Arc<Rooms>) {
+    // Changes are small and have to go at once. Where it cannot be set they go a little later.
+    let _ = stream.set_nodelay(true);
+    let shutdown = rooms.shutdown.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let rooms = rooms.clone();
+        async move { Ok::<_, Infallible>(respond(&rooms, request).await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WAIT).max_buf_size(HEAD_MAX);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = shutdown.requested() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Answers one request.
+async fn respond(rooms: &Arc<Rooms>, request: Request<Incoming>) -> Answer {
+    let (parts, _) = request.into_parts();
+    let nonce = nonce();
+    let route = Route::parse(parts.uri.path(), parts.uri.query());
+    let is_open = route.as_ref().is_ok_and(Route::is_open);
+    let is_for_programs = Route::is_for_programs(parts.uri.path());
+    if let Err(refusal) = rooms.guard.check(&parts, is_open) {
+        let is_page = !is_for_programs && refusal.status == StatusCode::UNAUTHORIZED;
+        return seal(if is_page { redirect("/login") } else { refused(refusal) }, None);
+    }
+    let route = match route {
+        Ok(route) => route,
+        Err(error) => {
+            let status = match error {
+                NoRoute::NotFound => StatusCode::NOT_FOUND,
+                NoRoute::TooLong => StatusCode::URI_TOO_LONG,
+                NoRoute::Bad(..) => StatusCode::BAD_REQUEST,
+            };
+            return seal(wrong(is_for_programs, status, &nonce, &error), Some(&nonce));
+        }
+    };
+    match route {
+        Route::Api(Api::Stream) => seal(live::stream(rooms), None),
+        Route::Api(api) => seal(api::answer(rooms, &parts.headers, &api).await, None),
+        Route::Asset(asset) => seal(tagged(&parts.headers, asset.content_type, asset.body), None),
+        Route::SignIn { token } => seal(sign_in(rooms, &parts.headers, token.as_deref(), &nonce), Some(&nonce)),
+        page => seal(html_page(rooms, page, &nonce).await, Some(&nonce)),
+    }
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+
+fn wrong(is_for_programs: bool, status: StatusCode, nonce: &str, error: &NoRoute) -> Answer {
+    if is_for_programs {
+        let code = if status == StatusCode::NOT_FOUND { "not_found" } else { "bad_request" };
+        return failure(status, code, &error.to_string());
+    }
+    text(status, HTML, page::notice(nonce, status.canonical_reason().unwrap_or("Error"), &error.to_string()))
+}
+
+fn sign_in(rooms: &Rooms, headers: &http::HeaderMap, token: Option<&str>, nonce: &str) -> Answer {
+    if !rooms.guard.has_token() {
+        return redirect("/");
+    }
+    match rooms.guard.sign_in(headers, token) {
+        Some(cookie) => {
+            let mut answer = redirect("/");
+            answer::set(&mut answer, header::SET_COOKIE, cookie);
+            answer
+        }
+        None => {
+            let is_wrong = token.is_some() || headers.contains_key(header::AUTHORIZATION);
+            let status = if is_wrong { StatusCode::UNAUTHORIZED } else { StatusCode::OK };
+            text(status, HTML, page::sign_in(nonce, is_wrong))
+        }
+    }
+}
+
+async fn html_page(rooms: &Rooms, route: Route, nonce: &str) -> Answer {
+    let picture = rooms.board.fresh().await;
+    let now = (rooms.now)();
+    let other = Choice { limit: route::PAGE, ..Choice::default() };
+    let render = |choice: &Choice, view: &View<'_>| Page { picture: &picture, choice, now, nonce }.render(view);
+    let (status, page) = match route {
+        Route::Conversation(wanted, choice) => match Panel::read(&rooms.reader, &wanted).await {
+            Ok(panel) => {
+                let status = if panel.is_there() { StatusCode::OK } else { StatusCode::NOT_FOUND };
+                (status, render(&choice, &View::Conversation(&panel)))
+            }
+            Err(error) => (StatusCode::SERVICE_UNAVAILABLE, page::notice(nonce, "Redis cannot be read", &error.to_string())),
+        },
+        Route::Priority(feed) => {
+            let choice = Choice { account: feed.account.clone(), ..other };
+            (StatusCode::OK, render(&choice, &View::Priority(&feed)))
+        }
+        Route::Pipeline => (StatusCode::OK, render(&other, &View::Pipeline)),
+        Route::Inbox(choice) => (StatusCode::OK, render(&choice, &View::Inbox)),
+        Route::SignIn { .. } | Route::Asset(_) | Route::Api(_) => (StatusCode::NOT_FOUND, page::notice(nonce, "Not Found", "")),
+    };
+    // A page that Redis is missing for says so, and is no success for whoever watches this server.
+    let status = if picture.fault.is_some() && status == StatusCode::OK { StatusCode::SERVICE_UNAVAILABLE } else { status };
+    text(status, HTML, page)
+}
+
+/// Another one for each answer, from the system's random numbers.
+fn nonce() -> String {
+    let random = ring::rand::generate::<[u8; 16]>(&ring::rand::SystemRandom::new());
+    // Without random numbers the page goes without script and style: an empty nonce matches nothing.
+    random.map_or_else(|_| String::new(), |bytes| bytes.expose().iter().map(|byte| format!("{byte:02x}")).collect())
+}
