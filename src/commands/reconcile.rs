@@ -15,9 +15,9 @@ use crate::runtime::clock;
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("mode").required(true).args(["since", "check", "repair"]), after_help = "\
 For consumers: --since prints every conversation whose snapshot was written
-since, from Redis alone, and a cursor for the next call. Some come twice, none is
-missed: keep of each the one with the greatest rev. -o jsonl prints a snapshot a
-line (convpipe schema conversation-snapshot) and at the end
+since, from Redis alone, and a cursor for the next call. Some come twice, none
+is missed: keep of each the one with the greatest rev. -o jsonl prints one
+snapshot a line (convpipe schema conversation-snapshot) and at the end
 {\"cursor\", \"conversations\", \"reset\"}. With reset Redis has lost data since the
 cursor: what you hold and were not told of now is void.
 
@@ -31,8 +31,8 @@ For operators: --check compares each conversation in Redis with the documents.
 conflicting. The snapshot service then rewrites Redis from the documents, or the
 summary from the history and what Redis knows. docs/reconcile.md has more.
 
-Exit: 0 the stores agree; 1 something is lost or conflicting; 69 a store is down;
-75 Redis lost data while it was read.
+Exit: 0 the stores agree; 1 something is lost or conflicting; 69 a store is
+down; 75 Redis lost data while it was read.
 
 Examples:
   convpipe reconcile --since 15m -o jsonl
