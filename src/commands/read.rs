@@ -2,10 +2,12 @@
 //!
 //! Owns: how times and lengths of time are typed. Invariant: the same option means the same in every command.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{CommandError, Exit};
 use crate::schema::time::Millis;
+use crate::transform::filter::Filter;
 
 /// Options of a command that reads. Flatten it into the command's own.
 #[derive(Debug, Clone, clap::Args)]
@@ -38,6 +40,9 @@ pub struct ReadArgs {
     /// End when nothing came for this long: `30s`, `5m`
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub idle_timeout: Option<Duration>,
+    /// Only what this CEL expression holds for: `event.money_minor >= 5000` (docs/reading.md has the fields)
+    #[arg(long, value_name = "CEL", value_parser = filter)]
+    pub filter: Option<Arc<Filter>>,
     /// How to print it
     #[arg(short, long, value_name = "table|json|jsonl|raw", value_enum, default_value_t, hide_possible_values = true)]
     pub output: Format,
@@ -124,6 +129,14 @@ impl Moment {
             Self::At(time) => time,
         }
     }
+}
+
+/// Reads and compiles a filter; the value parser of every `--filter`.
+///
+/// # Errors
+/// What is wrong with it, and a caret under the place.
+pub fn filter(typed: &str) -> Result<Arc<Filter>, String> {
+    Filter::compile(typed).map(Arc::new).map_err(|error| error.pointed())
 }
 
 /// Reads a moment: a length of time before now, a date (its first moment in UTC), or an RFC 3339 time.

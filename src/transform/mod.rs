@@ -2,6 +2,9 @@
 
 pub mod condition;
 pub mod due;
+mod expression;
+mod facts;
+pub mod filter;
 pub mod fold;
 pub mod html;
 pub mod materialize;
