@@ -20,6 +20,17 @@ pub async fn bus(config: &Config) -> Result<Bus, BusError> {
     }
 }
 
+/// Opens the bus for looking; `None` where the embedded engine has no folder yet, which is not made then.
+///
+/// # Errors
+/// As [`bus`].
+pub async fn existing_bus(config: &Config) -> Result<Option<Bus>, BusError> {
+    if config.bus.backend == BusBackend::Embedded && !config.bus.embedded.dir.exists() {
+        return Ok(None);
+    }
+    bus(config).await.map(Some)
+}
+
 /// Opens the documents.
 ///
 /// # Errors

@@ -73,6 +73,24 @@ impl Bus {
         }
     }
 
+    /// Looks through all messages that the topic still holds, oldest first, for at most `limit` that are wanted, and takes none. For each it is said
+    /// whether each of the subscriptions has acked it. `None` for Pub/Sub, which cannot be searched.
+    ///
+    /// # Errors
+    /// Where its storage cannot be read.
+    pub async fn search(
+        &self,
+        topic: &str,
+        subscriptions: &[&str],
+        wanted: impl Fn(&Envelope) -> bool + Send + 'static,
+        limit: usize,
+    ) -> Result<Option<Search>, BusError> {
+        match self {
+            Self::Embedded(bus) => bus.search(topic, subscriptions, wanted, limit).await.map(Some),
+            Self::Google(_) => Ok(None),
+        }
+    }
+
     /// What a subscription has not acked yet, as far as the engine can tell: see [`Backlog`].
     ///
     /// # Errors
@@ -238,4 +256,26 @@ pub struct Backlog {
     pub messages: Option<u64>,
     /// None of them was published longer ago than this; `None` when it is certain that there is none.
     pub oldest_age: Option<Duration>,
+}
+
+/// What [`Bus::search`] found. Empty for a topic that does not exist.
+#[derive(Debug, Clone, Default)]
+pub struct Search {
+    /// When the oldest message that is still held was published.
+    pub oldest: Option<Millis>,
+    /// Messages that were looked at.
+    pub searched: u64,
+    /// Those that were wanted.
+    pub found: Vec<Held>,
+}
+
+/// A message that a topic holds.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// The message.
+    pub envelope: Envelope,
+    /// When its publish was written.
+    pub published_at: Millis,
+    /// For each subscription that was named: whether it has acked it; `None` where there is no such subscription.
+    pub acked: Vec<Option<bool>>,
 }

@@ -40,6 +40,12 @@ pub struct ReadArgs {
     /// End when nothing came for this long: `30s`, `5m`
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub idle_timeout: Option<Duration>,
+    /// End with exit 1 where something may have been missed
+    #[arg(long)]
+    pub strict: bool,
+    /// End with exit 69 when Redis goes away, instead of waiting for it
+    #[arg(long)]
+    pub no_retry: bool,
     /// Only what this CEL expression holds for: `event.money_minor >= 5000` (docs/reading.md has the fields)
     #[arg(long, value_name = "CEL", value_parser = filter)]
     pub filter: Option<Arc<Filter>>,
@@ -259,12 +265,25 @@ mod tests {
             ("--follow --no-follow", true, false),
             ("--no-follow --follow", false, true),
             ("--until 1m", true, false),
+            ("--strict --no-retry", true, true),
         ] {
             assert_eq!(typed(line).unwrap().follows(default), expected, "{line:?}, else {default}");
         }
-        for line in ["--last 3 --since 1m", "--last 3 --from-id x", "--from-id x --since 1m", "--count 0", "--follow --until 1m", "-o yaml"]
-        {
+        for line in [
+            "--last 3 --since 1m",
+            "--last 3 --from-id x",
+            "--from-id x --since 1m",
+            "--count 0",
+            "--follow --until 1m",
+            "-o yaml",
+            "--filter event.txt==''",
+        ] {
             assert!(typed(line).is_err(), "{line:?}");
         }
+        let told = typed("--filter event.is_tip&&event.txt==''").unwrap_err().to_string();
+        let expected =
+            "--filter <CEL>': `event` has no field `txt`; did you mean `text`?\n\n  event.is_tip&&event.txt==''\n                      ^\n";
+        assert!(told.contains(expected), "{told}");
+        assert!(typed("--filter event.is_tip").unwrap().filter.is_some());
     }
 }

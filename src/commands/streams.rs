@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::output::{Output, Tone, json_safe};
+use super::output::{Output, Tone, duration, json_safe};
 use super::read::{Format, ReadArgs, Window};
 use super::{CommandError, Context, Exit};
 use crate::config::RedisConfig;
@@ -44,7 +44,7 @@ pub(super) struct Reading<'a> {
     pub(super) follows: bool,
     /// With how many of the newest to begin, where nothing was typed; with all where absent.
     pub(super) last: Option<u64>,
-    /// Which entries are wanted; all where absent.
+    /// Which entries are wanted, `--filter` included; all where absent.
     pub(super) wanted: Option<&'a dyn Fn(&Entry) -> bool>,
     /// Prints one entry as a row.
     pub(super) row: &'a mut dyn FnMut(&Output, &Entry) -> Result<(), CommandError>,
@@ -63,6 +63,8 @@ enum End {
     Count,
     /// Nothing came for `--idle-timeout`.
     Idle,
+    /// Something may have been missed, and `--strict` wants none of that.
+    Gap,
     /// A signal.
     Stopped,
 }
@@ -76,12 +78,13 @@ pub(super) async fn run<'a>(context: &'a Context, redis: &RedisConfig, reading: 
     let window = read.window(clock::now())?;
     let follows = read.follows(reading.follows);
     let begin = begin(redis, &reading, window).await?;
-    let follow = Follow { what: reading.what.clone(), accounts: read.accounts.clone(), start: begin.start, retry: true };
+    let follow = Follow { what: reading.what.clone(), accounts: read.accounts.clone(), start: begin.start, retry: !read.no_retry };
     let mut follower = Follower::open(redis, follow)?;
     // Without a follower's clean end a signal ends the process as it ends any.
     let shutdown = if follows { Some(super::listen()?) } else { None };
     let output = context.output();
-    let mut tail = Tail { output, reading, skip: begin.skip, until: window.until, shown: 0, last: None, has_array: false };
+    let pace = (follows && context.globals().verbose > 0).then(Pace::new);
+    let mut tail = Tail { output, reading, skip: begin.skip, until: window.until, shown: 0, last: None, has_array: false, pace };
     let outcome = tail.run(&mut follower, shutdown.as_ref()).await;
     tail.conclude(outcome)
 }
@@ -176,6 +179,8 @@ struct Tail<'a> {
     last: Option<StreamId>,
     /// `-o json`: the array is open.
     has_array: bool,
+    /// With `-v`, while following.
+    pace: Option<Pace>,
 }
 
 impl Tail<'_> {
@@ -200,6 +205,8 @@ impl Tail<'_> {
         if shutdown.is_none() {
             return Ok(End::There);
         }
+        // What was there already says nothing of how it comes.
+        self.pace = self.pace.take().map(|_| Pace::new());
         let mut reader_gone = pin!(self.output.reader_gone());
         let mut idle_since = Instant::now();
         loop {
@@ -216,6 +223,12 @@ impl Tail<'_> {
                     () = &mut reader_gone => return Err(CommandError::reader_gone()),
                     item = next => item?,
                     () = idle(idle_since, self.reading.read.idle_timeout) => return Ok(End::Idle),
+                    () = Pace::due(self.pace.as_ref()) => {
+                        if let Some(pace) = &mut self.pace {
+                            self.output.note(self.output.note_tone(Tone::Faint, &pace.told()));
+                        }
+                        continue;
+                    }
                 }
             };
             if let Some(end) = self.take(item)? {
@@ -231,7 +244,10 @@ impl Tail<'_> {
     fn take(&mut self, item: FollowItem) -> Result<Option<End>, CommandError> {
         match item {
             FollowItem::Entry { account, id, json } => return self.entry(&Entry { account, id, json }),
-            FollowItem::Gap { account, after, next, cause } => self.gap(&account, after, next, cause)?,
+            FollowItem::Gap { account, after, next, cause } => {
+                self.gap(&account, after, next, cause)?;
+                return Ok(self.reading.read.strict.then_some(End::Gap));
+            }
             FollowItem::Reconnecting(error) => {
                 self.note(Tone::Warning, &format!("redis is gone, waiting ({})", self.output.text(&error.to_string())))?;
             }
@@ -255,6 +271,9 @@ impl Tail<'_> {
             Format::Json | Format::Jsonl => self.record(&with_id(entry))?,
         }
         self.shown += 1;
+        if let Some(pace) = &mut self.pace {
+            pace.note(entry, clock::now());
+        }
         Ok((self.reading.read.count == Some(self.shown)).then_some(End::Count))
     }
 
@@ -315,7 +334,7 @@ impl Tail<'_> {
         if let Some(told) = self.resume() {
             self.output.note(self.output.note_tone(Tone::Faint, &told));
         }
-        outcome.map(|_| if found_nothing { Exit::Finding } else { Exit::Done })
+        outcome.map(|end| if found_nothing || end == End::Gap { Exit::Finding } else { Exit::Done })
     }
 
     /// How to go on after what was read. Streams are written side by side, so that one id for several is a lower bound a little earlier.
@@ -331,6 +350,49 @@ impl Tail<'_> {
             (None, None) => None,
         }
     }
+}
+
+/// How much comes, and how late: for stderr, now and then.
+struct Pace {
+    since: Instant,
+    count: u64,
+    worst_ms: i64,
+}
+
+impl Pace {
+    const EVERY: Duration = Duration::from_secs(5);
+
+    fn new() -> Self {
+        Self { since: Instant::now(), count: 0, worst_ms: 0 }
+    }
+
+    /// Waits until it is to be told; for ever where there is none.
+    async fn due(pace: Option<&Self>) {
+        match pace {
+            Some(pace) => tokio::time::sleep_until(pace.since + Self::EVERY).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// An entry that is shown now.
+    fn note(&mut self, entry: &Entry, now: Millis) {
+        self.count += 1;
+        self.worst_ms = self.worst_ms.max(now.since(written_at(entry.id)));
+    }
+
+    fn told(&mut self) -> String {
+        let (count, elapsed) = (self.count, self.since.elapsed());
+        let per_s = rate(count, elapsed);
+        let behind = duration(Duration::from_millis(u64::try_from(self.worst_ms).unwrap_or(0)));
+        *self = Self::new();
+        format!("{count} in {}, {per_s}/s; at most {behind} behind Redis", duration(elapsed))
+    }
+}
+
+fn rate(count: u64, elapsed: Duration) -> String {
+    let ms = elapsed.as_millis().max(1);
+    let tenths = u128::from(count) * 10_000 / ms;
+    format!("{}.{}", tenths / 10, tenths % 10)
 }
 
 async fn idle(since: Instant, timeout: Option<Duration>) {

@@ -11,6 +11,7 @@ mod error;
 pub mod firestore;
 
 use std::fmt;
+use std::str::FromStr;
 
 pub use embedded::Access;
 use embedded::EmbeddedDocuments;
@@ -86,6 +87,36 @@ impl HistoryCursor {
     #[must_use]
     pub const fn at(time: Millis) -> Self {
         Self { sent_at: time, message: String::new() }
+    }
+
+    /// The place of a message, before which everything older lies.
+    #[must_use]
+    pub fn of(message: &MessageDocument) -> Self {
+        Self { sent_at: message.sent_at, message: message.message_id.raw().to_owned() }
+    }
+}
+
+/// As it is typed: `1784808000000-6400000000001`, the time in milliseconds and the message's id.
+impl fmt::Display for HistoryCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.sent_at.0, self.message)
+    }
+}
+
+/// That a text is no place in a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a place in a history: expected milliseconds, a dash and a message's id, such as 1784808000000-6400000000001")]
+pub struct NotAHistoryCursor;
+
+impl FromStr for HistoryCursor {
+    type Err = NotAHistoryCursor;
+
+    fn from_str(text: &str) -> Result<Self, NotAHistoryCursor> {
+        // A time before 1970 has a dash of its own.
+        let (sign, rest) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
+        let (ms, message) = rest.split_once('-').ok_or(NotAHistoryCursor)?;
+        let ms: i64 = ms.parse().map_err(|_| NotAHistoryCursor)?;
+        Ok(Self { sent_at: Millis(sign * ms), message: message.to_owned() })
     }
 }
 

@@ -257,6 +257,26 @@ pub(super) fn unacked(path: &Path, log: &Log) -> Result<Unacked, BusError> {
     Ok(read().map_err(|error| StorageError::new(path, &error))?)
 }
 
+/// Whether an offset needs no further delivery; `None` where there is no such subscription.
+pub(super) fn is_acked(path: &Path, offset: i64) -> Result<Option<bool>, BusError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let connection = sqlite::open(path, &LAYOUT, Durability::Normal)?;
+    let read = || -> rusqlite::Result<Option<bool>> {
+        let next: Option<i64> = connection.query_row("SELECT next FROM cursor", [], |row| row.get(0)).optional()?;
+        let mut leases = connection.prepare("SELECT first, done FROM lease WHERE first <= ?1 AND ?1 < first + count")?;
+        let mut rows = leases.query([offset])?;
+        let mut is_open = false;
+        while let Some(row) = rows.next()? {
+            let index = u32::try_from(offset - row.get::<_, i64>(0)?).unwrap_or(u32::MAX);
+            is_open |= !Done::from_blob(row.get_ref(1)?.as_blob()?).contains(index);
+        }
+        Ok(next.map(|next| offset < next && !is_open))
+    };
+    Ok(read().map_err(|error| StorageError::new(path, &error))?)
+}
+
 /// Delivers everything from offset `first` on again, beside what is leased now.
 pub(super) fn rewind(path: &Path, first: i64, sync: Durability) -> Result<(), BusError> {
     let connection = sqlite::open(path, &LAYOUT, sync)?;

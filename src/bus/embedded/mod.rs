@@ -15,6 +15,7 @@ mod housekeeping;
 mod leases;
 mod log;
 mod publisher;
+mod search;
 mod segment;
 mod sqlite;
 mod subscriber;

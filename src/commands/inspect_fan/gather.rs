@@ -2,6 +2,8 @@
 //!
 //! Invariant: what one store fails with never hides what the other knows, and each failure is told once, as the exit of the command.
 
+use std::sync::Arc;
+
 use super::Window;
 use super::report::{Report, Section, State};
 use crate::backends;
@@ -10,30 +12,53 @@ use crate::commands::streams::{Entry, written_at};
 use crate::commands::{CommandError, Exit};
 use crate::config::Config;
 use crate::documents::{Access, Documents, DocumentsError, HistoryCursor, HistoryPage};
+use crate::schema::document::MessageDocument;
+use crate::schema::event::Event;
 use crate::schema::time::Millis;
+use crate::transform::filter::Filter;
 use crate::views::{Reader, StreamRange, ViewsError};
 
 /// Events of a stream that are read to find the newest of a window; a stream's cap is a tenth of this.
 const EVENTS_MAX: usize = 10_000;
 
+/// Messages of a page that is read where a filter passes over some.
+const FILTERED_PAGE: usize = 500;
+
+/// Which sections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All of them.
+    Overview,
+    /// Messages alone, so that Redis is not asked.
+    History,
+    /// Summary and messages.
+    Transcript,
+}
+
 /// What to gather.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Wanted {
     /// Most messages, and most events.
     pub(super) last: usize,
     /// Of which time.
     pub(super) window: Window,
-    /// Nothing but messages, so that Redis is not asked.
-    pub(super) only_messages: bool,
+    /// Only messages before this place.
+    pub(super) before: Option<HistoryCursor>,
+    /// Only messages and events that it holds for.
+    pub(super) filter: Option<Arc<Filter>>,
+    /// Which sections.
+    pub(super) part: Part,
     /// The clock.
     pub(super) now: Millis,
 }
 
 /// Why a store, or one section of it, gives nothing.
 #[derive(Debug, Clone)]
-struct Missing {
-    state: State,
-    detail: String,
+pub(super) struct Missing {
+    /// Whether it is not there or cannot be asked.
+    pub(super) state: State,
+    /// Why.
+    pub(super) detail: String,
 }
 
 /// The stores as far as they can be asked.
@@ -73,12 +98,14 @@ impl Stores {
     /// Everything of one fan in one account.
     pub(super) async fn report(&mut self, account: &str, fan: &str, wanted: &Wanted) -> Report {
         let mut report = Report::new(account, fan);
-        if !wanted.only_messages {
+        if wanted.part == Part::Overview {
             self.snapshot(&mut report, wanted).await;
+        }
+        if wanted.part != Part::History {
             self.summary(&mut report, wanted).await;
         }
         self.messages(&mut report, wanted).await;
-        if !wanted.only_messages {
+        if wanted.part == Part::Overview {
             self.events(&mut report, wanted).await;
         }
         report
@@ -132,26 +159,39 @@ impl Stores {
     async fn messages(&mut self, report: &mut Report, wanted: &Wanted) {
         let (account, fan, window) = (report.account_id.clone(), report.fan_id.clone(), wanted.window);
         let limit = wanted.last.max(1);
+        let wants =
+            |message: &MessageDocument| wanted.filter.as_ref().is_none_or(|filter| filter.holds_for_message(&account, &fan, message));
+        // One more than is wanted tells whether there are older ones. A page may be shorter than its limit.
+        let page_limit = |read: usize| if wanted.filter.is_some() { FILTERED_PAGE } else { limit - read + 1 };
         let read = async |documents: &Documents| {
-            let mut messages = Vec::new();
-            let mut before = window.until.map(HistoryCursor::at);
-            // A page may be shorter than its limit.
+            let mut messages: Vec<MessageDocument> = Vec::new();
+            let mut before = wanted.before.clone().or(window.until.map(HistoryCursor::at));
             loop {
-                let page = HistoryPage { before, limit: limit - messages.len() };
+                let page = HistoryPage { before, limit: page_limit(messages.len()) };
                 // One-to-one chats: the conversation is the fan's.
                 let history = documents.history(&account, &fan, page, wanted.now).await?;
-                messages.extend(history.messages);
+                for message in history.messages {
+                    if window.since.is_some_and(|since| message.sent_at < since) {
+                        return Ok((messages, None));
+                    }
+                    if !wants(&message) {
+                        continue;
+                    }
+                    if messages.len() == limit {
+                        let older = messages.last().map(HistoryCursor::of);
+                        return Ok((messages, older));
+                    }
+                    messages.push(message);
+                }
                 before = history.next;
-                if messages.len() >= limit || before.is_none() {
-                    return Ok((messages, before.is_some()));
+                if before.is_none() {
+                    return Ok((messages, None));
                 }
             }
         };
         match self.ask_documents(read).await {
-            Ok((mut messages, has_older)) => {
-                let read = messages.len();
-                messages.retain(|message| window.since.is_none_or(|since| message.sent_at >= since));
-                report.has_older_messages = has_older && messages.len() == read;
+            Ok((mut messages, older)) => {
+                report.older = older;
                 match messages.first() {
                     Some(newest) => report.found(Section::Messages, None, newest.sent_at, wanted.now),
                     None => report.missing(Section::Messages, State::Absent, None),
@@ -166,13 +206,18 @@ impl Stores {
 
     async fn events(&mut self, report: &mut Report, wanted: &Wanted) {
         let (account, fan, window) = (report.account_id.clone(), report.fan_id.clone(), wanted.window);
-        let range = if window.since.is_none() && window.until.is_none() {
+        let is_wanted = |json: &str| {
+            let holds = |filter: &Arc<Filter>| serde_json::from_str::<Event<'_>>(json).is_ok_and(|event| filter.holds_for_event(&event));
+            wanted.filter.as_ref().is_none_or(holds)
+        };
+        let range = if window.since.is_none() && window.until.is_none() && wanted.filter.is_none() {
             StreamRange::Last(wanted.last.max(1))
         } else {
             StreamRange::Between { since: window.since, until: window.until.map(|until| until.plus(-1)), limit: EVENTS_MAX }
         };
         match self.ask_redis(async |reader| reader.fan_events(&account, &fan, range).await).await {
-            Ok(entries) => {
+            Ok(mut entries) => {
+                entries.retain(|entry| is_wanted(&entry.json));
                 match entries.last() {
                     Some(newest) => report.found(Section::Events, None, written_at(newest.id), wanted.now),
                     None => report.missing(Section::Events, State::Absent, None),
@@ -186,7 +231,7 @@ impl Stores {
     }
 
     /// A Redis that cannot be reached is asked once, not once a section.
-    async fn ask_redis<T>(&mut self, call: impl AsyncFnOnce(&Reader) -> Result<T, ViewsError>) -> Result<T, Missing> {
+    pub(super) async fn ask_redis<T>(&mut self, call: impl AsyncFnOnce(&Reader) -> Result<T, ViewsError>) -> Result<T, Missing> {
         let reader = match &self.redis {
             Some(Ok(reader)) => reader,
             Some(Err(missing)) => return Err(missing.clone()),
@@ -206,7 +251,7 @@ impl Stores {
         Err(missing)
     }
 
-    async fn ask_documents<T>(&mut self, call: impl AsyncFnOnce(&Documents) -> Result<T, DocumentsError>) -> Result<T, Missing> {
+    pub(super) async fn ask_documents<T>(&mut self, call: impl AsyncFnOnce(&Documents) -> Result<T, DocumentsError>) -> Result<T, Missing> {
         let documents = match &self.documents {
             Ok(documents) => documents,
             Err(missing) => return Err(missing.clone()),

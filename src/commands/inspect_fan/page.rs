@@ -121,7 +121,7 @@ impl Page<'_> {
 
     fn count(&self, report: &Report, section: Section) -> String {
         match section {
-            Section::Messages if report.has_older_messages => format!("{}, older ones are stored too", report.messages.len()),
+            Section::Messages if report.older.is_some() => format!("{}, older ones are stored too", report.messages.len()),
             Section::Messages => report.messages.len().to_string(),
             _ => report.events.len().to_string(),
         }

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::commands::streams::{Entry, with_id};
+use crate::documents::HistoryCursor;
 use crate::schema::document::{FanSummary, MessageDocument};
 use crate::schema::time::Millis;
 use crate::schema::view::{ConversationSnapshot, GapView};
@@ -32,9 +33,9 @@ pub(super) struct Report {
     /// The snapshot as it is stored.
     #[serde(skip)]
     pub(super) raw_snapshot: Option<String>,
-    /// Older messages of the window than these are stored too.
+    /// Where the messages before these begin, where the window has any.
     #[serde(skip)]
-    pub(super) has_older_messages: bool,
+    pub(super) older: Option<HistoryCursor>,
 }
 
 /// One message alone, with whose it is, which its document does not say.
@@ -155,7 +156,7 @@ impl Report {
             gap: None,
             sources: Vec::new(),
             raw_snapshot: None,
-            has_older_messages: false,
+            older: None,
         }
     }
 
