@@ -17,6 +17,7 @@ mod context;
 mod dev;
 mod errors;
 mod exit;
+mod health;
 mod ingest;
 mod inspect_fan;
 mod man;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::{ProviderConfig, RefreshConfig};
 use super::bus::BusConfig;
+use super::health::HealthConfig;
 use super::shard::Shard;
 use crate::schema::policy::{DuePolicy, HighValuePolicy, PriorityRule, Tier, default_rules, default_tiers};
 
@@ -37,6 +38,8 @@ pub struct Config {
     pub priority: PriorityConfig,
     /// What differs for single accounts, by account id.
     pub accounts: BTreeMap<String, AccountConfig>,
+    /// How the daemons are doing.
+    pub health: HealthConfig,
     /// Logs.
     pub log: LogConfig,
 }

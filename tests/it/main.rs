@@ -14,6 +14,7 @@ mod dev;
 mod docs;
 mod documents;
 mod fold;
+mod health;
 mod independent;
 mod ingest;
 mod ingest_program;

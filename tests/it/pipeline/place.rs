@@ -9,7 +9,7 @@ use convpipe::auth::ArtifactStore;
 use convpipe::backends;
 use convpipe::bus::embedded::EmbeddedBus;
 use convpipe::bus::{Bus, BusError};
-use convpipe::config::{BusBackend, Config, DocumentsBackend, RedisConfig};
+use convpipe::config::{BusBackend, Config, DocumentsBackend, HealthConfig, Listen, RedisConfig};
 use convpipe::documents::{Access, Documents, HistoryPage};
 use convpipe::runtime::clock;
 use convpipe::schema::artifact::Artifact;
@@ -36,7 +36,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// A new place whose views stand in that Redis under `prefix`.
-    pub(super) fn new(redis_url: &str, prefix: &str) -> Self {
+    pub(crate) fn new(redis_url: &str, prefix: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("convpipe-place-").tempdir().unwrap();
         let mut config = Config::default();
         config.bus.embedded.dir = dir.path().join("bus");
@@ -45,6 +45,9 @@ impl Place {
         config.auth.dir = dir.path().join("auth");
         config.redis.url = redis_url.to_owned();
         config.redis.prefix = prefix.to_owned();
+        // Many run side by side.
+        config.health =
+            HealthConfig { ingest: Listen::default(), snapshot: Listen::default(), auth_refresh: Listen::default(), ..config.health };
         config.high_value.lists = vec!["880001".to_owned()];
         Self { config, dir }
     }
@@ -70,7 +73,7 @@ impl Place {
         Some(place)
     }
 
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
@@ -116,7 +119,7 @@ impl Place {
     }
 
     /// Of the embedded engine.
-    pub(super) fn bus(&self) -> Bus {
+    pub(crate) fn bus(&self) -> Bus {
         Bus::Embedded(EmbeddedBus::open(&self.config.bus.embedded).unwrap())
     }
 
@@ -140,7 +143,7 @@ impl Place {
     }
 
     /// Waits until the backlog of both subscriptions together is at most so large.
-    pub(super) async fn wait_backlog(&self, bus: &Bus, most: u64) {
+    pub(crate) async fn wait_backlog(&self, bus: &Bus, most: u64) {
         wait_until(&format!("a backlog of {most}"), async || self.backlog(bus).await.is_some_and(|backlog| backlog <= most)).await;
     }
 
@@ -242,7 +245,7 @@ fn comparable(actual: &Actual) -> Value {
 }
 
 /// Asks again and again until it holds.
-pub(super) async fn wait_until(what: &str, holds: impl AsyncFn() -> bool) {
+pub(crate) async fn wait_until(what: &str, holds: impl AsyncFn() -> bool) {
     let end = Instant::now() + LIMIT;
     while !holds().await {
         assert!(Instant::now() < end, "no {what} within {LIMIT:?}");
