@@ -103,6 +103,39 @@ impl PublishError {
     }
 }
 
+impl PublishError {
+    /// Why the bus lets nobody publish, where waiting alone will not mend that.
+    #[must_use]
+    pub const fn barred(&self) -> Option<&'static str> {
+        match self {
+            Self::Service(error) => error.fault.barred(),
+            _ => None,
+        }
+    }
+}
+
+impl SubscribeError {
+    /// Why the bus delivers nothing, where waiting alone will not mend that.
+    #[must_use]
+    pub const fn barred(&self) -> Option<&'static str> {
+        match self {
+            Self::Service(error) => error.fault.barred(),
+            _ => None,
+        }
+    }
+}
+
+impl ServiceFault {
+    const fn barred(self) -> Option<&'static str> {
+        match self {
+            Self::Credentials => Some("the credentials are not accepted"),
+            Self::Denied => Some("permission denied"),
+            Self::NotFound => Some("not found"),
+            Self::Refused | Self::Unsupported | Self::Timeout | Self::Unavailable => None,
+        }
+    }
+}
+
 /// An envelope that the bus will never take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {

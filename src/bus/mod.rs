@@ -10,6 +10,7 @@ mod counters;
 pub mod embedded;
 mod error;
 pub mod google;
+mod metrics;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,6 +5,7 @@ mod status;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Subcommand;
 
@@ -12,9 +13,10 @@ use super::output::{ago, utc};
 use super::read;
 use super::{CommandError, Context, Exit};
 use crate::auth::{ArtifactStore, Fault};
-use crate::config::{Config, Override};
-use crate::daemons::auth_refresh::{self, AccountStatus, AuthRefresh, Ended, Outcome, Standing, Told, Why, worst};
+use crate::config::{Config, Listen, Override};
+use crate::daemons::auth_refresh::{self, AccountStatus, AuthGauges, AuthRefresh, Ended, Outcome, Standing, Told, Why, worst};
 use crate::runtime::clock;
+use crate::runtime::health::Health;
 use crate::schema::artifact::RequestReason;
 use crate::schema::time::Millis;
 
@@ -71,6 +73,9 @@ pub struct Args {
     /// Textfile for Prometheus' node exporter, replaced as a whole.
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     metrics_file: Option<PathBuf>,
+    /// Where /metrics, /livez and /readyz of the daemon are, instead of health.auth_refresh; or `off`.
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["once", "dry_run"])]
+    health: Option<Listen>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -120,17 +125,22 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
     if !args.once {
         context.start_logging(&config.log)?;
     }
+    let health = Health::new(Duration::from_secs(config.health.stall_s));
     let refresh = AuthRefresh {
         config,
         accounts: args.accounts.clone(),
         force: args.force,
         once: args.once,
         metrics_file: args.metrics_file.clone(),
+        gauges: AuthGauges::default(),
+        health: health.clone(),
         now: clock::now,
     };
+    let (listen, gauges) = (if args.once { Listen::default() } else { refresh.config.health.auth_refresh }, refresh.gauges.clone());
     let started = clock::now();
     context.block_on(async {
         let shutdown = super::listen()?;
+        let _serving = super::health::serve(super::health::bind(listen).await, "auth-refresh", &health, gauges, &shutdown);
         let mut note = |told: Told<'_>| tell(context, &told);
         let mut to_log = |told: Told<'_>| log(&told);
         let tell: &mut dyn FnMut(Told<'_>) = if args.once { &mut note } else { &mut to_log };
@@ -151,7 +161,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
 
 /// What the flags say of config keys.
 fn overrides(args: &Args) -> Vec<Override> {
-    let mut own = Vec::new();
+    let mut own: Vec<Override> = super::health::override_of("health.auth_refresh", args.health).into_iter().collect();
     if let Some(value) = &args.auth_dir {
         own.push(Override { key: "auth.dir", flag: "--auth-dir", value: value.clone() });
     }

@@ -19,6 +19,7 @@ use crate::daemons::dashboard::{Dashboard, DashboardError};
 use crate::daemons::ingest::OnLive;
 use crate::daemons::playback::{self, Overview, Playback, PlaybackSettings, Speed};
 use crate::runtime::clock;
+use crate::runtime::health::Listener;
 use crate::runtime::shutdown::Shutdown;
 use crate::views::Writer;
 use crate::ws::serve::{Player, serve, stage};
@@ -84,12 +85,13 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
                 (Some(redis), access)
             }
         };
-        let config = settings::write(context, &folder, &access, emulators.as_ref(), base.as_deref())?;
+        let listeners = Listeners::bind().await?;
+        let config = settings::write(context, &folder, &access, &listeners.addresses(), emulators.as_ref(), base.as_deref())?;
         // The service would wait for it; whoever tries things out wants to be told.
         Writer::connect(&config.redis).await?;
         context.start_logging(&quiet(&config))?;
         backends::provision(&config, true).await?;
-        let outcome = pipeline(context, args, &folder, &config, &shutdown, private.as_mut()).await;
+        let outcome = pipeline(context, args, &folder, &config, listeners, &shutdown, private.as_mut()).await;
         if let Some(redis) = private {
             redis.stop().await;
         }
@@ -99,12 +101,31 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
     })
 }
 
+/// The health listeners of the two services, on free ports that the config names.
+struct Listeners {
+    ingest: Listener,
+    snapshot: Listener,
+}
+
+impl Listeners {
+    async fn bind() -> Result<Self, CommandError> {
+        let free = || Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let failed = |error: std::io::Error| CommandError::new(Exit::TryLater, "no free port for a health listener").caused_by(&error);
+        Ok(Self { ingest: free().await.map_err(failed)?, snapshot: free().await.map_err(failed)? })
+    }
+
+    const fn addresses(&self) -> [(&'static str, SocketAddr); 2] {
+        [("health.ingest", self.ingest.address()), ("health.snapshot", self.snapshot.address())]
+    }
+}
+
 /// Starts the parts, waits for the end, and ends them in the order of the flow.
 async fn pipeline(
     context: &Context,
     args: &Args,
     folder: &Folder,
     config: &Config,
+    listeners: Listeners,
     shutdown: &Shutdown,
     redis: Option<&mut PrivateRedis>,
 ) -> Result<(), CommandError> {
@@ -125,11 +146,11 @@ async fn pipeline(
     let on_live: OnLive = Arc::new(move |_| live.send_modify(|live| *live += 1));
     let mut folding = tokio::spawn({
         let (config, bus, stop) = (config.clone(), bus.clone(), stop_snapshot.clone());
-        async move { snapshot::serve(&config, bus, true, true, stop).await }
+        async move { snapshot::serve(&config, bus, true, true, Some(listeners.snapshot), stop).await }
     });
     let mut reading = tokio::spawn({
         let (config, stop) = (config.clone(), stop_ingest.clone());
-        async move { ingest::serve(&config, &bus, Some(on_live), stop).await }
+        async move { ingest::serve(&config, &bus, Some(on_live), Some(listeners.ingest), stop).await }
     });
 
     let dashboard = dashboard(config).await?;

@@ -7,9 +7,10 @@ use super::{CommandError, Context, Exit};
 use crate::auth::{ArtifactStore, usable};
 use crate::backends;
 use crate::bus::Bus;
-use crate::config::{Config, Override, Shard};
-use crate::daemons::ingest::{self, Artifacts, Counters, Ingest, Marks, OnLive, OnRefused, Recorder, translate};
+use crate::config::{Config, Listen, Override, Shard};
+use crate::daemons::ingest::{self, Artifacts, Counters, Ingest, IngestMetrics, Marks, OnLive, OnRefused, Recorder, translate};
 use crate::runtime::clock::{self, Clock};
+use crate::runtime::health::{Health, Listener};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::trust::Trust;
 use crate::schema::artifact::RequestReason;
@@ -48,11 +49,14 @@ pub struct Args {
     /// Replace names, texts, ids and media in the recording, so that it can be shared.
     #[arg(long)]
     scrub: bool,
+    /// Where /metrics, /livez and /readyz are, instead of health.ingest; or `off`.
+    #[arg(long, value_name = "ADDRESS")]
+    health: Option<Listen>,
 }
 
 /// Runs `convpipe ingest`.
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> {
-    let mut own = Vec::new();
+    let mut own: Vec<Override> = super::health::override_of("health.ingest", args.health).into_iter().collect();
     if let Some(value) = &args.auth_dir {
         own.push(Override { key: "auth.dir", flag: "--auth-dir", value: value.clone() });
     }
@@ -79,16 +83,32 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
     check_artifacts(&config)?;
     context.block_on(async {
         let shutdown = super::listen()?;
-        serve(&config, &backends::bus(&config).await?, None, shutdown).await?;
+        let listener = super::health::bind(config.health.ingest).await;
+        serve(&config, &backends::bus(&config).await?, None, listener, shutdown).await?;
         Ok(Exit::Done)
     })
 }
 
 /// Runs ingest on a bus until a stop is asked for. Part of `convpipe dev` too.
-pub(super) async fn serve(config: &Config, bus: &Bus, on_live: Option<OnLive>, shutdown: Shutdown) -> Result<(), CommandError> {
+pub(super) async fn serve(
+    config: &Config,
+    bus: &Bus,
+    on_live: Option<OnLive>,
+    listener: Option<Listener>,
+    shutdown: Shutdown,
+) -> Result<(), CommandError> {
     let mut artifacts = Artifacts::new(ArtifactStore::new(&config.auth.dir), config.ingest.shard);
     let counters = Arc::new(Counters::default());
     let (recorder, writer) = Recorder::start(&config.ingest.record, &counters)?.unzip();
+    let (events, quarantine) = (bus.publisher(&config.bus.topic)?, bus.publisher(&config.bus.quarantine_topic)?);
+    let health = Health::new(Duration::from_secs(config.health.stall_s));
+    let metrics = IngestMetrics {
+        counters: counters.clone(),
+        events: events.counters(),
+        quarantine: quarantine.counters(),
+        buffer_bytes_max: config.ingest.buffer_max_bytes,
+    };
+    let _serving = super::health::serve(listener, "ingest", &health, metrics, &shutdown);
     let service = Ingest {
         config: config.ingest.clone(),
         trust: Trust::new(config.ingest.ca_file.as_deref())?,
@@ -99,9 +119,10 @@ pub(super) async fn serve(config: &Config, bus: &Bus, on_live: Option<OnLive>, s
         scan: move || artifacts.look(),
         scan_every: Duration::from_millis(config.auth.watch_ms),
         translate,
-        events: bus.publisher(&config.bus.topic)?,
-        quarantine: bus.publisher(&config.bus.quarantine_topic)?,
+        events,
+        quarantine,
         counters,
+        health,
         on_live,
         on_refused: Some(ask_for_another(ArtifactStore::new(&config.auth.dir))),
     };

@@ -20,6 +20,7 @@ mod dev;
 mod doctor;
 mod errors;
 mod exit;
+mod health;
 mod ingest;
 mod inspect_fan;
 mod man;

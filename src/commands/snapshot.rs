@@ -1,14 +1,16 @@
 //! `convpipe snapshot`: events from the bus in, state in Redis and the documents out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{CommandError, Context, Exit};
 use crate::backends;
 use crate::bus::Bus;
-use crate::config::{Config, Override};
-use crate::daemons::snapshot::{Snapshot, SnapshotCounters};
+use crate::config::{Config, Listen, Override};
+use crate::daemons::snapshot::{Snapshot, SnapshotMetrics};
 use crate::documents::Access;
 use crate::runtime::clock;
+use crate::runtime::health::{Health, Listener};
 use crate::runtime::shutdown::Shutdown;
 
 /// Fold events into Redis and the documents
@@ -29,6 +31,9 @@ pub struct Args {
     /// Longest time for a stop, in seconds, instead of snapshot.drain_timeout_s.
     #[arg(long, value_name = "SECONDS")]
     drain_timeout: Option<u64>,
+    /// Where /metrics, /livez and /readyz are, instead of health.snapshot; or `off`.
+    #[arg(long, value_name = "ADDRESS")]
+    health: Option<Listen>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -41,7 +46,7 @@ enum Only {
 
 /// Runs `convpipe snapshot`.
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> {
-    let mut own = Vec::new();
+    let mut own: Vec<Override> = super::health::override_of("health.snapshot", args.health).into_iter().collect();
     if let Some(value) = args.drain_timeout {
         own.push(Override { key: "snapshot.drain_timeout_s", flag: "--drain-timeout", value: value.to_string() });
     }
@@ -53,13 +58,23 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
     context.block_on(async {
         let shutdown = super::listen()?;
         let bus = backends::bus(&config).await?;
-        serve(&config, bus, args.only != Some(Only::Documents), args.only != Some(Only::Views), shutdown).await?;
+        let listener = super::health::bind(config.health.snapshot).await;
+        let (views, documents) = (args.only != Some(Only::Documents), args.only != Some(Only::Views));
+        serve(&config, bus, views, documents, listener, shutdown).await?;
         Ok(Exit::Done)
     })
 }
 
 /// Runs the service on a bus until a stop is asked for. Part of `convpipe dev` too.
-pub(super) async fn serve(config: &Config, bus: Bus, views: bool, documents: bool, shutdown: Shutdown) -> Result<(), CommandError> {
+pub(super) async fn serve(
+    config: &Config,
+    bus: Bus,
+    views: bool,
+    documents: bool,
+    listener: Option<Listener>,
+    shutdown: Shutdown,
+) -> Result<(), CommandError> {
+    let health = Health::new(Duration::from_secs(config.health.stall_s));
     let service = Snapshot {
         documents: backends::documents(config, Access::ReadWrite).await?,
         config: Arc::new(config.clone()),
@@ -67,8 +82,18 @@ pub(super) async fn serve(config: &Config, bus: Bus, views: bool, documents: boo
         now: clock::now,
         views,
         write_documents: documents,
-        views_counters: Arc::new(SnapshotCounters::default()),
-        documents_counters: Arc::new(SnapshotCounters::default()),
+        views_counters: Arc::default(),
+        documents_counters: Arc::default(),
+        redis: Arc::default(),
+        health: health.clone(),
     };
+    let metrics = SnapshotMetrics {
+        views: views.then(|| Arc::clone(&service.views_counters)),
+        documents: documents.then(|| Arc::clone(&service.documents_counters)),
+        redis: Arc::clone(&service.redis),
+        store: service.documents.clone(),
+        in_flight_max: config.bus.in_flight_max(),
+    };
+    let _serving = super::health::serve(listener, "snapshot", &health, metrics, &shutdown);
     Ok(service.run(shutdown).await?)
 }

@@ -42,6 +42,15 @@ impl Default for BusConfig {
 }
 
 impl BusConfig {
+    /// Most unanswered deliveries of one subscriber, of the engine in use.
+    #[must_use]
+    pub const fn in_flight_max(&self) -> usize {
+        match self.backend {
+            BusBackend::Embedded => self.embedded.in_flight_max,
+            BusBackend::Google => self.google.in_flight_max,
+        }
+    }
+
     /// Deliveries of one event beyond which it is taken for what the process dies of; as the engine in use has it.
     #[must_use]
     pub const fn attempts_max(&self) -> u32 {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::auth::{ProviderConfig, RefreshConfig};
 use super::bus::BusConfig;
 use super::dashboard::DashboardConfig;
+use super::health::HealthConfig;
 use super::shard::Shard;
 use crate::schema::policy::{DuePolicy, HighValuePolicy, PriorityRule, Tier, default_rules, default_tiers};
 
@@ -40,6 +41,8 @@ pub struct Config {
     pub accounts: BTreeMap<String, AccountConfig>,
     /// The web page of the inbox.
     pub dashboard: DashboardConfig,
+    /// How the daemons are doing.
+    pub health: HealthConfig,
     /// Logs.
     pub log: LogConfig,
 }

@@ -1,9 +1,13 @@
-//! What every long-running part stands on: the clock, the stop signal, waiting after failures, logs, secret files, whom to trust.
+//! What every long-running part stands on: the clock, the stop signal, waiting after failures, logs, secret files, whom to trust, and how it is doing.
 
 pub mod backoff;
 pub mod causes;
 pub mod clock;
 pub mod core_dump;
+pub mod exposition;
+pub mod health;
+pub mod histogram;
+pub mod process;
 pub mod provision;
 pub mod secret_file;
 pub mod shutdown;

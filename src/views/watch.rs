@@ -16,15 +16,6 @@ const PIPELINE_MAX: usize = 2_048;
 /// Inboxes read with one pipeline; each answer may be long.
 const INBOXES_MAX: usize = 16;
 
-/// Redis' memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory {
-    /// In use, bytes.
-    pub used_bytes: u64,
-    /// `maxmemory`, bytes; 0 where there is no limit.
-    pub max_bytes: u64,
-}
-
 impl Reader {
     /// What is known of several accounts beyond their conversations, in the order asked.
     ///
@@ -84,17 +75,5 @@ impl Reader {
             }
         }
         Ok(revs)
-    }
-
-    /// Redis' memory. The reader's user needs `+info` for it.
-    pub async fn memory(&self) -> Result<Memory, ViewsError> {
-        let mut cmd = redis::cmd("INFO");
-        cmd.arg("memory");
-        let info = value::info("INFO", self.one(cmd).await?)?;
-        let number = |name: &str| {
-            let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok());
-            line.ok_or_else(|| ViewsError::unexpected("INFO memory", format!("no {name}")))
-        };
-        Ok(Memory { used_bytes: number("used_memory")?, max_bytes: number("maxmemory")? })
     }
 }

@@ -172,6 +172,12 @@ impl Session {
         [timer, age].into_iter().flatten().min()
     }
 
+    /// Whether nothing happens before there is another artifact.
+    #[must_use]
+    pub const fn awaits_artifact(&self) -> bool {
+        matches!(self.state, State::Waiting | State::Refused)
+    }
+
     /// Whether the age of the newest artifact is of any interest.
     const fn uses_artifact(&self) -> bool {
         !matches!(self.state, State::Waiting | State::Refused | State::Draining { .. } | State::Stopped)

@@ -5,6 +5,6 @@ mod daemon;
 mod files;
 mod http;
 mod ingest;
-mod place;
+pub(crate) mod place;
 mod program;
 mod server;

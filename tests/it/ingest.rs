@@ -9,6 +9,7 @@ use convpipe::bus::Refusal;
 use convpipe::config::IngestConfig;
 use convpipe::daemons::ingest::{self, Change, Counters, Counts, Ingest, IngestError, Intake, Marks, Publish};
 use convpipe::runtime::clock::Clock;
+use convpipe::runtime::health::Health;
 use convpipe::runtime::shutdown::Shutdown;
 use convpipe::runtime::trust::Trust;
 use convpipe::schema::artifact::{Artifact, ArtifactStatus};
@@ -202,6 +203,7 @@ pub(crate) fn start_in(world: World, config: IngestConfig, artifacts: Vec<Artifa
         events: events.clone(),
         quarantine: quarantine.clone(),
         counters: counters.clone(),
+        health: Health::default(),
         on_live: Some(Arc::new(move |account| went_live.lock().unwrap().push(account.to_owned()))),
         on_refused: None,
     };

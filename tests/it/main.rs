@@ -15,6 +15,7 @@ mod docs;
 mod doctor;
 mod documents;
 mod fold;
+mod health;
 mod independent;
 mod ingest;
 mod ingest_program;

@@ -1,6 +1,7 @@
 //! The config of a `dev`: what the user's own file says, with the stores and the folder of this `dev` on top.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::folder::{Folder, HEADER};
@@ -33,10 +34,13 @@ pub(super) fn write(
     context: &Context,
     folder: &Folder,
     redis: &RedisAccess,
+    health: &[(&'static str, SocketAddr)],
     emulators: Option<&Emulators>,
     base: Option<&Path>,
 ) -> Result<Config, CommandError> {
-    let own = own(folder, redis, emulators);
+    let mut own = own(folder, redis, emulators);
+    own.extend(health.iter().map(|(key, address)| Override { key, flag: "dev", value: address.to_string() }));
+    own.push(Override { key: "health.auth_refresh", flag: "dev", value: "off".to_owned() });
     let mut text = format!("{HEADER}\n");
     match base {
         Some(base) => {

@@ -4,6 +4,7 @@
 //! once, writes what it gets. Owns no secret for longer than an attempt. Invariants: an old artifact stays until a new one is whole and in its place;
 //! an account is asked for by one attempt at a time, by one process at a time; what a person has to act on is told and not tried again.
 
+mod gauges;
 mod job;
 mod metrics;
 mod plan;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+pub use self::gauges::AuthGauges;
 use self::job::Job;
 pub use self::job::{Ended, Outcome};
 pub use self::plan::{Facts, Plan, Summary, Why, plan};
@@ -27,6 +29,7 @@ use crate::auth::provider::{Provider, ProviderError};
 use crate::auth::{ArtifactError, ArtifactStore, LockError, RefreshLock, is_account};
 use crate::config::Config;
 use crate::runtime::clock::Now;
+use crate::runtime::health::{Condition, Health, Pulse};
 use crate::runtime::shutdown::Shutdown;
 
 /// Longest time between two writes of the metrics, so that they say that somebody still looks.
@@ -46,6 +49,10 @@ pub struct AuthRefresh {
     pub once: bool,
     /// The textfile for Prometheus.
     pub metrics_file: Option<PathBuf>,
+    /// What is shown to whoever scrapes.
+    pub gauges: AuthGauges,
+    /// Whether it goes on, and what it lacks.
+    pub health: Health,
     /// The clock.
     pub now: Now,
 }
@@ -138,7 +145,12 @@ pub async fn run(refresh: AuthRefresh, shutdown: &Shutdown, tell: &mut dyn FnMut
     let looked_after = members.values().filter(|member| member.provider.is_some()).count();
     tell(Told::Started(looked_after));
     let forced = if refresh.force { members.into_keys().collect() } else { BTreeSet::new() };
+    let folder = refresh.health.condition("artifacts");
+    folder.meet();
+    refresh.health.started();
     let running = Running {
+        folder,
+        pulse: refresh.health.pulse("accounts"),
         refresh,
         store,
         providers,
@@ -192,6 +204,10 @@ fn open_providers(config: &Config) -> Result<BTreeMap<String, Arc<Provider>>, Re
 
 struct Running {
     refresh: AuthRefresh,
+    /// The artifacts' folder can be read.
+    folder: Condition,
+    /// The loop goes on.
+    pulse: Pulse,
     store: ArtifactStore,
     providers: BTreeMap<String, Arc<Provider>>,
     roster: Roster,
@@ -211,10 +227,17 @@ impl Running {
         let every = Duration::from_millis(self.refresh.config.auth.watch_ms);
         let mut metrics_at = Instant::now();
         loop {
+            self.pulse.begin();
             match self.roster.look() {
-                Ok(members) => self.begin_due(members, tell),
+                Ok(members) => {
+                    self.folder.meet();
+                    self.begin_due(members, tell);
+                }
                 // The folder may be mounted again.
-                Err(error) if !self.refresh.once => tell(Told::Folder(&error)),
+                Err(error) if !self.refresh.once => {
+                    self.folder.miss("cannot be read");
+                    tell(Told::Folder(&error));
+                }
                 Err(error) => return Err(error.into()),
             }
             if self.refresh.once && self.attempts.is_empty() {
@@ -224,6 +247,7 @@ impl Running {
                 metrics_at = Instant::now() + METRICS_EVERY;
                 self.write_metrics(tell);
             }
+            self.pulse.rest();
             tokio::select! {
                 biased;
                 () = shutdown.requested() => break,
@@ -282,6 +306,7 @@ impl Running {
             self.told.insert(ended.account.clone(), Standing::from(status));
         }
         tell(Told::Ended(&ended));
+        self.refresh.gauges.asked(&ended.outcome);
         self.roster.remember(ended.account.clone(), ended.record.clone());
         self.asking.remove(&ended.account);
         if self.refresh.once {
@@ -318,10 +343,13 @@ impl Running {
     }
 
     fn write_metrics(&mut self, tell: &mut dyn FnMut(Told<'_>)) {
-        let Some(file) = self.refresh.metrics_file.clone() else { return };
         match self.statuses() {
             Ok(accounts) => {
-                if let Err(error) = metrics::write(&file, &accounts, (self.refresh.now)()) {
+                let now = (self.refresh.now)();
+                self.refresh.gauges.look(&accounts, now);
+                if let Some(file) = &self.refresh.metrics_file
+                    && let Err(error) = metrics::write(file, &accounts, now)
+                {
                     tell(Told::Metrics(&error));
                 }
             }

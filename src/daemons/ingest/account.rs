@@ -77,6 +77,8 @@ pub(super) struct Account {
     intake: Intake,
     /// Something waits for a place in the buffer, since then.
     blocked: Option<Instant>,
+    /// It counts as waiting for an artifact.
+    waiting: bool,
 }
 
 impl Account {
@@ -101,6 +103,7 @@ impl Account {
             closing: None,
             intake,
             blocked: None,
+            waiting: false,
         }
     }
 
@@ -163,6 +166,7 @@ impl Account {
             };
             self.step(input);
         }
+        self.count_items();
         self.shared.buffer.push(&mut self.intake.items).await;
         self.mark();
     }
@@ -174,6 +178,8 @@ impl Account {
 
     /// Moves what was collected to the buffer, and tells the session when reading has to stop and when it may go on.
     fn settle(&mut self) {
+        self.count_items();
+        self.count_waiting(self.session.awaits_artifact());
         let blocked = !self.shared.buffer.try_push(&mut self.intake.items);
         if blocked == self.blocked.is_some() {
             return;
@@ -187,6 +193,16 @@ impl Account {
             }
         }
         self.step(if blocked { Input::Paused } else { Input::Resumed });
+    }
+
+    fn count_waiting(&mut self, waiting: bool) {
+        let counter = &self.shared.counters.waiting;
+        match (self.waiting, waiting) {
+            (false, true) => _ = counter.fetch_add(1, Ordering::Relaxed),
+            (true, false) => _ = counter.fetch_sub(1, Ordering::Relaxed),
+            _ => {}
+        }
+        self.waiting = waiting;
     }
 
     /// Remembers what was heard until now, where all of it is in the buffer.
@@ -203,9 +219,11 @@ impl Account {
     fn take_frames(&mut self, mut which: Which, frames: &mut Vec<Payload>) {
         let now = self.clock.moment();
         let (count, mut bytes, mut control) = (frames.len() as u64, 0, 0);
+        let (mut read, mut rejected, mut empty) = (0, 0, 0);
         for (n, frame) in frames.drain(..).enumerate() {
             bytes += frame.length;
             self.intake.heard = Heard::Data;
+            let before = (self.intake.events, self.intake.rejected);
             let connection = if which == Which::Main { &mut self.main } else { &mut self.other };
             connection.frame_no += 1;
             let at = FrameContext {
@@ -228,6 +246,11 @@ impl Account {
                 recorder.frame(&self.name, now.wall, &frame);
             }
             control += u64::from(heard != Heard::Data);
+            match (self.intake.events > before.0, self.intake.rejected > before.1) {
+                (true, _) => read += 1,
+                (false, true) => rejected += 1,
+                (false, false) => empty += u64::from(heard == Heard::Data),
+            }
             // A live session needs to hear of a chunk's data only once.
             let is_greeted = self.session.is_greeted(which);
             if n == 0 || heard != Heard::Data || !is_greeted {
@@ -246,7 +269,20 @@ impl Account {
         Counters::add(&counters.frames, count);
         Counters::add(&counters.bytes, bytes);
         Counters::add(&counters.control, control);
+        Counters::add(&counters.frames_read, read);
+        Counters::add(&counters.frames_rejected, rejected);
+        Counters::add(&counters.frames_empty, empty);
+        self.count_items();
+    }
+
+    /// Counts what was collected since the last time.
+    fn count_items(&mut self) {
+        if self.intake.events == 0 && self.intake.rejected == 0 {
+            return;
+        }
+        let counters = &self.shared.counters;
         Counters::add(&counters.events, std::mem::take(&mut self.intake.events));
+        Counters::add(&counters.own_events, std::mem::take(&mut self.intake.own_events));
         Counters::add(&counters.rejected, std::mem::take(&mut self.intake.rejected));
     }
 
@@ -410,6 +446,7 @@ impl Connection {
 impl Drop for Account {
     /// Only a task that panicked ends live.
     fn drop(&mut self) {
+        self.count_waiting(false);
         if self.session.is_live() {
             self.shared.counters.live.fetch_sub(1, Ordering::Relaxed);
         }

@@ -162,9 +162,10 @@ impl Buffer {
             }
             moved += 1;
         }
-        let used = queue.used;
+        let (used, messages) = (queue.used, queue.items.len());
         drop(queue);
         let counters = &self.shared.counters;
+        counters.buffer_messages.store(messages as u64, Ordering::Relaxed);
         counters.buffer_bytes.store(used as u64, Ordering::Relaxed);
         if dropped + coalesced > 0 {
             Counters::add(&counters.dropped_c, dropped);
@@ -182,7 +183,9 @@ impl Buffer {
             {
                 let mut queue = self.lock();
                 if !queue.items.is_empty() {
-                    return Some(queue.take(count_max.max(1)));
+                    let batch = queue.take(count_max.max(1));
+                    self.shared.counters.buffer_messages.store(queue.items.len() as u64, Ordering::Relaxed);
+                    return Some(batch);
                 }
                 if queue.closed {
                     return None;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::runtime::histogram::Histogram;
 use crate::ws::Reason;
 
 macro_rules! counters {
@@ -17,6 +18,8 @@ macro_rules! counters {
             pub timeouts_by: ByReason<AtomicU64>,
             /// `gaps`, by what began them: how often an account was live again after that.
             pub gaps_by: ByReason<AtomicU64>,
+            /// How long the bus took to confirm a batch, failed tries and their waits included.
+            pub publish_took: Histogram,
         }
 
         /// [`Counters`] at one moment.
@@ -54,8 +57,12 @@ macro_rules! counters {
 }
 
 counters! {
+    /// Accounts that have an artifact now.
+    accounts,
     /// Accounts that are live now.
     live,
+    /// Accounts that wait for another artifact now.
+    waiting,
     /// Frames read.
     frames,
     /// Their bytes.
@@ -66,6 +73,14 @@ counters! {
     rejected,
     /// Control frames: `connected`, `online`, `error`.
     control,
+    /// Frames that became at least one event; `online` is a control frame too.
+    frames_read,
+    /// Frames of which nothing could be read.
+    frames_rejected,
+    /// Frames that are neither, nor control frames.
+    frames_empty,
+    /// Events that no frame said: those about connections, of `events`.
+    own_events,
     /// Events and quarantine messages that the bus confirmed.
     published,
     /// Publishes that failed and were tried again.
@@ -110,6 +125,8 @@ counters! {
     record_dropped,
     /// Bytes that wait for the bus now, those on their way included.
     buffer_bytes,
+    /// Messages that wait for the bus now, without those on their way.
+    buffer_messages,
 }
 
 /// A number for each [`Reason`].
@@ -131,6 +148,11 @@ impl ByReason<u64> {
     #[must_use]
     pub const fn of(&self, reason: Reason) -> u64 {
         self.0[reason as usize]
+    }
+
+    /// Every reason with its number.
+    pub(super) fn each(&self) -> impl Iterator<Item = (Reason, u64)> {
+        Reason::ALL.into_iter().zip(self.0)
     }
 }
 

@@ -23,22 +23,30 @@ pub struct Intake {
     /// Kinds of what frames said since it was last taken.
     pub(super) kinds: Kinds,
     pub(super) events: u64,
+    /// Of these, those that no frame said.
+    pub(super) own_events: u64,
     pub(super) rejected: u64,
 }
 
 impl Intake {
     pub(super) const fn new() -> Self {
-        Self { items: VecDeque::new(), heard: Heard::Data, kinds: Kinds::NONE, events: 0, rejected: 0 }
+        Self { items: VecDeque::new(), heard: Heard::Data, kinds: Kinds::NONE, events: 0, own_events: 0, rejected: 0 }
     }
 
     /// The frame said this.
     pub fn event(&mut self, event: &Event<'_>) {
         self.kinds.add(event.kind);
-        self.own_event(event);
+        self.take(event);
     }
 
     /// No frame said this: it is about the connection.
     pub(super) fn own_event(&mut self, event: &Event<'_>) {
+        let before = self.events;
+        self.take(event);
+        self.own_events += self.events - before;
+    }
+
+    fn take(&mut self, event: &Event<'_>) {
         match Item::event(event) {
             Ok(item) if item.size() > MESSAGE_BYTES_MAX => self.too_large(event, &item),
             Ok(item) => {

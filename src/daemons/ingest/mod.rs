@@ -10,6 +10,7 @@ mod buffer;
 mod counters;
 mod intake;
 mod marks;
+mod metrics;
 mod publisher;
 mod record;
 mod translate;
@@ -17,6 +18,7 @@ mod translate;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
@@ -29,11 +31,14 @@ use self::buffer::Buffer;
 pub use self::counters::{ByReason, Counters, Counts};
 pub use self::intake::{Intake, Translate};
 pub use self::marks::Marks;
+pub use self::metrics::IngestMetrics;
 pub use self::publisher::Publish;
+use self::publisher::Signs;
 pub use self::record::{RecordError, Recorder};
 pub use self::translate::translate;
 use crate::config::IngestConfig;
 use crate::runtime::clock::Clock;
+use crate::runtime::health::{Condition, Health, Pulse};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::trust::Trust;
 use crate::schema::artifact::Artifact;
@@ -74,6 +79,8 @@ pub struct Ingest<P, S> {
     pub quarantine: P,
     /// The running numbers, for whoever wants to look at them.
     pub counters: Arc<Counters>,
+    /// Whether it goes on, and what it lacks.
+    pub health: Health,
     /// Told when an account goes live.
     pub on_live: Option<OnLive>,
     /// Told when an account's artifact is refused, so that it can ask for a new one. It must not block.
@@ -137,6 +144,7 @@ where
         events,
         quarantine,
         counters,
+        health,
         on_live,
         on_refused,
     } = ingest;
@@ -159,11 +167,15 @@ where
         on_live,
         on_refused,
     };
+    let signs = Signs { pulse: health.pulse("publisher"), topics: health.condition("topic") };
+    // Whether a managed service lets us publish shows with the first message, which has to come from a socket.
+    signs.topics.meet();
     let mut publisher = JoinSet::new();
-    publisher.spawn(publisher::run(buffer.clone(), events, quarantine, config.publish_batch_max, counters.clone()));
+    publisher.spawn(publisher::run(buffer.clone(), events, quarantine, config.publish_batch_max, counters.clone(), signs));
     let (found, mut scans) = mpsc::channel(1);
     let mut scanner = JoinSet::new();
-    scanner.spawn(scan_on(scan, scan_every, look, found));
+    scanner.spawn(scan_on(scan, scan_every, look, found, health.pulse("scanner"), health.condition("artifacts")));
+    health.started();
     let mut keeper = JoinSet::new();
     if let Some(marks) = &marks {
         keeper.spawn(marks::keep(marks.clone(), buffer.clone()));
@@ -224,12 +236,19 @@ where
 }
 
 /// Calls `scan` again and again and hands on what it finds, also where that is nothing.
-async fn scan_on<S, E>(mut scan: S, every: Duration, look: Arc<Notify>, found: mpsc::Sender<Vec<Change>>)
-where
+async fn scan_on<S, E>(
+    mut scan: S,
+    every: Duration,
+    look: Arc<Notify>,
+    found: mpsc::Sender<Vec<Change>>,
+    pulse: Pulse,
+    artifacts: Condition,
+) where
     S: FnMut() -> Result<Vec<Change>, E> + Send + 'static,
     E: fmt::Display + Send + 'static,
 {
     loop {
+        pulse.begin();
         let scanned = tokio::task::spawn_blocking(move || {
             let changes = scan();
             (scan, changes)
@@ -241,9 +260,14 @@ where
                 if found.send(changes).await.is_err() {
                     return;
                 }
+                artifacts.meet();
             }
-            Err(error) => tracing::warn!(%error, "the artifacts cannot be read; the accounts go on as they are"),
+            Err(error) => {
+                artifacts.miss("cannot be read");
+                tracing::warn!(%error, "the artifacts cannot be read; the accounts go on as they are");
+            }
         }
+        pulse.rest();
         // Sooner where an account waits for a new artifact.
         let _ = timeout(every, look.notified()).await;
     }
@@ -296,6 +320,7 @@ impl Accounts {
                 }
             }
         }
+        self.shared.counters.accounts.store(self.artifacts.len() as u64, Ordering::Relaxed);
         if self.artifacts.len() != before {
             tracing::info!(accounts = self.artifacts.len(), "accounts");
         }

@@ -15,6 +15,7 @@ use super::counters::Counters;
 use crate::bus::{PublishError, Refusal};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::clock;
+use crate::runtime::health::{Condition, Pulse};
 use crate::schema::NORMALIZER;
 use crate::schema::envelope::Envelope;
 use crate::transform::normalize::{QUARANTINE_CUT_BYTES, QUARANTINE_WHOLE_MAX_BYTES};
@@ -36,6 +37,11 @@ pub trait Publish: Send + Sync + 'static {
     fn refused(_error: &Self::Error) -> &[Refusal] {
         &[]
     }
+
+    /// Why the topic takes nothing from us, where waiting alone will not mend that.
+    fn barred(_error: &Self::Error) -> Option<&'static str> {
+        None
+    }
 }
 
 impl Publish for crate::bus::Publisher {
@@ -51,33 +57,56 @@ impl Publish for crate::bus::Publisher {
             _ => &[],
         }
     }
+
+    fn barred(error: &Self::Error) -> Option<&'static str> {
+        error.barred()
+    }
+}
+
+/// What the publisher tells of itself.
+pub(super) struct Signs {
+    /// It goes on.
+    pub(super) pulse: Pulse,
+    /// The topics take what it publishes.
+    pub(super) topics: Condition,
 }
 
 /// Publishes until the buffer is closed and empty.
-pub(super) async fn run<P: Publish>(buffer: Buffer, events: P, quarantine: P, batch_max: usize, counters: Arc<Counters>) {
+pub(super) async fn run<P: Publish>(buffer: Buffer, events: P, quarantine: P, batch_max: usize, counters: Arc<Counters>, signs: Signs) {
     while let Some(batch) = buffer.take(batch_max).await {
-        let refused = confirm("events", &events, &batch.events, &counters).await;
+        let began = Instant::now();
+        let refused = confirm("events", &events, &batch.events, &counters, &signs).await;
         let mut aside = batch.quarantine.clone();
         aside.extend(refused.iter().filter_map(|refusal| Some(set_aside(batch.events.get(refusal.index)?, &refusal.reason))));
         Counters::add(&counters.refused, refused.len() as u64);
-        let lost = confirm("quarantine", &quarantine, &aside, &counters).await;
+        let lost = confirm("quarantine", &quarantine, &aside, &counters, &signs).await;
         Counters::add(&counters.quarantine_refused, lost.len() as u64);
         for refusal in &lost {
             tracing::error!(reason = ?refusal.reason, "the quarantine refuses a message for good, and it is lost");
         }
         Counters::add(&counters.published, batch.len() as u64);
+        counters.publish_took.observe(began.elapsed());
         buffer.release(&batch);
+        signs.topics.meet();
+        signs.pulse.rest();
     }
 }
 
 /// Publishes until all is confirmed but what is refused for good, which is returned.
-async fn confirm<P: Publish>(topic: &'static str, publisher: &P, messages: &[Envelope], counters: &Counters) -> Vec<Refusal> {
+async fn confirm<P: Publish>(
+    topic: &'static str,
+    publisher: &P,
+    messages: &[Envelope],
+    counters: &Counters,
+    signs: &Signs,
+) -> Vec<Refusal> {
     if messages.is_empty() {
         return Vec::new();
     }
     let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
     let mut reported: Option<Instant> = None;
     let mut refused = Vec::new();
+    signs.pulse.begin();
     // A copy is a count up per message: the bytes are shared.
     while let Err(error) = publisher.publish(messages.to_vec()).await {
         let refusals = P::refused(&error);
@@ -87,11 +116,15 @@ async fn confirm<P: Publish>(topic: &'static str, publisher: &P, messages: &[Env
             break;
         }
         Counters::add(&counters.publish_retries, 1);
+        if let Some(why) = P::barred(&error) {
+            signs.topics.miss(why);
+        }
         if reported.is_none_or(|at| at.elapsed() >= REPORT_EVERY) {
             reported = Some(Instant::now());
             tracing::warn!(topic, %error, failures = backoff.failures() + 1, "the bus takes nothing; events wait in the buffer");
         }
         tokio::time::sleep(backoff.next_wait()).await;
+        signs.pulse.begin();
     }
     if reported.is_some() {
         tracing::info!(topic, failures = backoff.failures(), "the bus takes events again");

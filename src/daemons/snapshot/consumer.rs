@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::bus::{AckId, Acker, Delivery, Publisher, SubscribeError, Subscriber};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::clock::Now;
+use crate::runtime::health::{Condition, Health, Pulse};
 use crate::runtime::shutdown::Shutdown;
 use crate::schema::ids;
 
@@ -54,6 +55,10 @@ pub(super) struct Consumer {
     pub settings: ConsumerSettings,
     /// What it counts.
     pub counters: Arc<SnapshotCounters>,
+    /// Whether its lanes go on.
+    pub health: Health,
+    /// Its subscription is there, and delivers.
+    pub subscribed: Condition,
 }
 
 impl Consumer {
@@ -68,7 +73,7 @@ impl Consumer {
         mut extra: mpsc::Receiver<Vec<Work>>,
         shutdown: Shutdown,
     ) -> Result<u64, ConsumerError> {
-        let Self { mut subscriber, quarantine, settings, counters } = self;
+        let Self { mut subscriber, quarantine, settings, counters, health, subscribed } = self;
         let mut tasks = JoinSet::new();
         let mut senders = Vec::with_capacity(lanes.len());
         for lane in lanes {
@@ -83,10 +88,12 @@ impl Consumer {
                 counters: Arc::clone(&counters),
                 shutdown: shutdown.clone(),
                 has_blamed: false,
+                pulse: health.pulse(settings.name),
             };
             tasks.spawn(task.run());
         }
         tracing::info!(consumer = settings.name, lanes = senders.len(), "consuming");
+        subscribed.meet();
         let mut extra_open = true;
         let mut lane_ended = None;
         loop {
@@ -99,9 +106,15 @@ impl Consumer {
                 }
                 more = extra.recv(), if extra_open => more.unwrap_or_else(|| { extra_open = false; Vec::new() }),
                 next = subscriber.next() => match next {
-                    Ok(deliveries) => count_delivered(&counters, deliveries),
+                    Ok(deliveries) => {
+                        subscribed.meet();
+                        count_delivered(&counters, deliveries)
+                    }
                     Err(SubscribeError::Closed) => return Err(ConsumerError::Closed(settings.name)),
                     Err(error) => {
+                        if let Some(why) = error.barred() {
+                            subscribed.miss(why);
+                        }
                         tracing::warn!(consumer = settings.name, %error, "the bus cannot be read; trying again");
                         Vec::new()
                     }
@@ -189,6 +202,7 @@ struct LaneTask<T> {
     shutdown: Shutdown,
     /// It has set aside what the process may have died of.
     has_blamed: bool,
+    pulse: Pulse,
 }
 
 impl<T: Target> LaneTask<T> {
@@ -201,6 +215,7 @@ impl<T: Target> LaneTask<T> {
             self.settle_suspects(&mut batch).await;
             self.settle(&batch).await;
             SnapshotCounters::add(&self.counters.batches, 1);
+            self.pulse.rest();
         }
     }
 
@@ -239,7 +254,9 @@ impl<T: Target> LaneTask<T> {
     async fn write(&mut self, batch: &[Work], decoded: &Decoded<'_>) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         let mut failures = 0u32;
+        let began = Instant::now();
         loop {
+            self.pulse.begin();
             match self.lane.process(batch, decoded).await {
                 Ok(()) => break,
                 Err(error) => {
@@ -259,6 +276,10 @@ impl<T: Target> LaneTask<T> {
         if failures > 0 {
             tracing::info!(consumer = self.settings.name, failures, "written again");
         }
+        let now = (self.settings.now)();
+        let ages = decoded.events.iter().map(|(_, event)| u64::try_from(now.since(event.received_at)).unwrap_or(0));
+        self.counters.lag.observe_all(ages.map(Duration::from_millis));
+        self.counters.write_took.observe(began.elapsed());
         // A second answer to what the quarantine took is ignored.
         let acks: Vec<AckId> = batch.iter().filter_map(ack_id).collect();
         SnapshotCounters::add(&self.counters.acked, acks.len());
@@ -312,9 +333,11 @@ impl<T: Target> LaneTask<T> {
         let Work::Delivery(delivery) = work else { return };
         let envelope = poison::envelope(&delivery.envelope, reason, detail, stage);
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+        self.pulse.begin();
         while let Err(error) = self.quarantine.publish(vec![envelope.clone()]).await {
             tracing::warn!(consumer = self.settings.name, %error, "the quarantine cannot be written; trying again");
             tokio::time::sleep(backoff.next_wait()).await;
+            self.pulse.begin();
         }
         SnapshotCounters::add(&self.counters.poison, 1);
         tracing::warn!(consumer = self.settings.name, reason, stage, "a delivery was set aside in the quarantine");
@@ -355,6 +378,7 @@ mod tests {
         panics_over: &'static str,
         refuses: &'static str,
         refused: Arc<AtomicUsize>,
+        hangs: bool,
     }
 
     impl Target for Fragile {
@@ -381,6 +405,9 @@ mod tests {
         }
 
         async fn write_accounts(&mut self, decoded: &Decoded<'_>, _: &[AccountGroup<'_>], _: Millis) -> Result<(), LaneError> {
+            if self.hangs {
+                std::future::pending::<()>().await;
+            }
             assert!(decoded.events.iter().all(|(_, event)| event.id.raw() != self.panics_over), "the event that nobody survives");
             if decoded.events.iter().any(|(_, event)| event.id.raw() == self.refuses) {
                 self.refused.fetch_add(1, Ordering::Relaxed);
@@ -406,7 +433,10 @@ mod tests {
             now: clock::now,
         };
         let subscriber = bus.subscriber("events", "views").await.unwrap();
-        Consumer { subscriber, quarantine: bus.publisher("quarantine").unwrap(), settings, counters: Arc::default() }
+        let (quarantine, health) = (bus.publisher("quarantine").unwrap(), Health::new(Duration::from_millis(20)));
+        let subscribed = health.condition("views");
+        health.started();
+        Consumer { subscriber, quarantine, settings, counters: Arc::default(), health, subscribed }
     }
 
     async fn run_with(consumer: Consumer, shutdown: &Shutdown) -> Result<u64, ConsumerError> {
@@ -420,7 +450,8 @@ mod tests {
         refused: &Arc<AtomicUsize>,
         shutdown: &Shutdown,
     ) -> Result<u64, ConsumerError> {
-        let lane = || Lane::new(Fragile { panics_over, refuses, refused: Arc::clone(refused) }, 1_000, Arc::default(), clock::now);
+        let lane =
+            || Lane::new(Fragile { panics_over, refuses, refused: Arc::clone(refused), hangs: false }, 1_000, Arc::default(), clock::now);
         let (_work, extra) = mpsc::channel(1);
         tokio::time::timeout(PATIENCE, consumer.run(vec![lane(), lane()], extra, shutdown.clone())).await.unwrap()
     }
@@ -434,6 +465,29 @@ mod tests {
         let envelopes = (0..40).map(|number| Envelope::of_event(&event(number)).unwrap()).collect();
         bus.publisher("events").unwrap().publish(envelopes).await.unwrap();
         (dir, bus)
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_hangs_is_told_and_one_that_works_is_ready() {
+        let (_dir, bus) = forty().await;
+        let consumer = start(&bus).await;
+        let (health, shutdown) = (consumer.health.clone(), Shutdown::new());
+        assert_eq!(health.missing().len(), 1);
+        let fragile = Fragile { panics_over: "", refuses: "", refused: Arc::default(), hangs: true };
+        let lane = Lane::new(fragile, 1_000, Arc::default(), clock::now);
+        let (_work, extra) = mpsc::channel(1);
+        let looking = async {
+            while health.stalled().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            (health.stalled()[0].part, health.missing())
+        };
+        let seen = tokio::select! {
+            seen = tokio::time::timeout(PATIENCE, looking) => seen.unwrap(),
+            ended = consumer.run(vec![lane], extra, shutdown) => panic!("{ended:?}"),
+        };
+        assert_eq!(seen, ("views", Vec::new()));
+        assert!(health.stalled().is_empty(), "it is gone");
     }
 
     /// Asks for shutdown when everything is acked.

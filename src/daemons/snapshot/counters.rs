@@ -1,14 +1,29 @@
 //! What the snapshot service counts.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use crate::bus::{self, Backlog, PublishCounters};
+use crate::runtime::histogram::Histogram;
 use crate::transform::materialize::Tally;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)+) => {
         /// Counts since the start, of one consumer.
         #[derive(Debug, Default)]
-        pub struct SnapshotCounters { $($(#[$doc])* pub $name: AtomicU64,)+ }
+        pub struct SnapshotCounters {
+            $($(#[$doc])* pub $name: AtomicU64,)+
+            /// How long a batch took from its lane's turn to its ack, failed tries included.
+            pub write_took: Histogram,
+            /// How long after it was received an event was written.
+            pub lag: Histogram,
+            /// What the subscriber counts, once it is there.
+            pub subscriber: OnceLock<Arc<bus::Counters>>,
+            /// What the publisher of the quarantine counts, once it is there.
+            pub quarantine: OnceLock<Arc<PublishCounters>>,
+            /// What the subscription had not acked when somebody last looked.
+            pub backlog: Mutex<Option<Backlog>>,
+        }
 
         impl SnapshotCounters {
             /// Names and values, in order.

@@ -9,9 +9,11 @@ mod documents;
 mod floor;
 mod gather;
 mod lane;
+mod metrics;
 mod poison;
 mod policies;
 mod refill;
+mod sample;
 mod states;
 mod views;
 mod watch;
@@ -26,6 +28,7 @@ use crate::config::{Config, HistoryScope, RedisConfig};
 use crate::documents::Documents;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::clock::{self, Now};
+use crate::runtime::health::{Condition, Health};
 use crate::runtime::shutdown::Shutdown;
 use crate::transform::materialize::Keep;
 use crate::transform::policy::PolicyError;
@@ -33,10 +36,13 @@ use crate::views::{ViewsError, Writer};
 
 use consumer::{Consumer, ConsumerSettings};
 use lane::Lane;
+use sample::Sampler;
 
 pub use consumer::ConsumerError;
 pub use counters::SnapshotCounters;
+pub use metrics::SnapshotMetrics;
 pub use policies::Policies;
+pub use sample::RedisGauges;
 
 /// Waits between two looks for a Redis that is down at the start.
 const REDIS_WAIT_MIN: Duration = Duration::from_millis(100);
@@ -80,6 +86,10 @@ pub struct Snapshot {
     pub views_counters: Arc<SnapshotCounters>,
     /// What `documents` counts.
     pub documents_counters: Arc<SnapshotCounters>,
+    /// How Redis stands.
+    pub redis: Arc<RedisGauges>,
+    /// Whether it goes on, and what it lacks.
+    pub health: Health,
 }
 
 impl Snapshot {
@@ -90,12 +100,26 @@ impl Snapshot {
     pub async fn run(self, shutdown: Shutdown) -> Result<(), SnapshotError> {
         let policies = Arc::new(Policies::new(&self.config)?);
         let report = tokio::spawn(report([Arc::clone(&self.views_counters), Arc::clone(&self.documents_counters)], shutdown.clone()));
-        let views = async { if self.views { self.run_views(Arc::clone(&policies), shutdown.clone()).await } else { Ok(0) } };
-        let documents =
-            async { if self.write_documents { self.run_documents(Arc::clone(&policies), shutdown.clone()).await } else { Ok(0) } };
+        let needs = |name, is_run: bool| is_run.then(|| self.health.condition(name));
+        let (redis, views, documents) = (needs("redis", self.views), needs("views", self.views), needs("documents", self.write_documents));
+        self.health.started();
+        let sampling = tokio::spawn(self.sampler()?.run());
+        let views = async {
+            match (redis, views) {
+                (Some(redis), Some(subscribed)) => self.run_views(Arc::clone(&policies), redis, subscribed, shutdown.clone()).await,
+                _ => Ok(0),
+            }
+        };
+        let documents = async {
+            match documents {
+                Some(subscribed) => self.run_documents(Arc::clone(&policies), subscribed, shutdown.clone()).await,
+                None => Ok(0),
+            }
+        };
         // Whichever gives up takes the other down in order, so that a supervisor sees one whole process end.
         let (views, documents) = tokio::join!(stop_all(views, &shutdown), stop_all(documents, &shutdown));
         report.abort();
+        sampling.abort();
         for counters in [&self.views_counters, &self.documents_counters] {
             log_counters(counters);
         }
@@ -105,10 +129,17 @@ impl Snapshot {
         }
     }
 
-    async fn run_views(&self, policies: Arc<Policies>, shutdown: Shutdown) -> Result<u64, SnapshotError> {
+    async fn run_views(
+        &self,
+        policies: Arc<Policies>,
+        redis: Condition,
+        subscribed: Condition,
+        shutdown: Shutdown,
+    ) -> Result<u64, SnapshotError> {
         let config = &self.config;
         let lanes_no = config.snapshot.lanes;
         let Some(watch_writer) = wait_for_redis(&config.redis, &shutdown).await? else { return Ok(0) };
+        redis.meet();
         let mut lanes = Vec::with_capacity(lanes_no);
         let (floor, mut marks) = (Arc::new(floor::Floor::default()), Vec::with_capacity(lanes_no));
         for _ in 0..lanes_no {
@@ -130,16 +161,17 @@ impl Snapshot {
             work,
             interval: Duration::from_millis(config.snapshot.due_ms),
             now: self.now,
+            pulse: self.health.pulse("watcher"),
         };
         let known = watch.begin().await?;
         let watching = tokio::spawn(watch.run(known, shutdown.clone()));
-        let consumer = self.consumer("views", &config.bus.views_subscription, Duration::ZERO, &self.views_counters).await?;
+        let consumer = self.consumer("views", &config.bus.views_subscription, Duration::ZERO, &self.views_counters, subscribed).await?;
         let left = consumer.run(lanes, extra, shutdown).await;
         watching.abort();
         Ok(left?)
     }
 
-    async fn run_documents(&self, policies: Arc<Policies>, shutdown: Shutdown) -> Result<u64, SnapshotError> {
+    async fn run_documents(&self, policies: Arc<Policies>, subscribed: Condition, shutdown: Shutdown) -> Result<u64, SnapshotError> {
         let config = &self.config;
         let keep = Keep {
             summary_ttl_ms: seconds(config.documents.summary_ttl_s),
@@ -152,7 +184,7 @@ impl Snapshot {
         let (_work, extra) = mpsc::channel(1);
         let pruning = tokio::spawn(prune(self.documents.clone(), shutdown.clone()));
         let linger = Duration::from_millis(config.documents.linger_ms);
-        let consumer = self.consumer("documents", &config.bus.documents_subscription, linger, &self.documents_counters).await?;
+        let consumer = self.consumer("documents", &config.bus.documents_subscription, linger, &self.documents_counters, subscribed).await?;
         let left = consumer.run(lanes, extra, shutdown).await;
         pruning.abort();
         Ok(left?)
@@ -164,11 +196,17 @@ impl Snapshot {
         subscription: &str,
         linger: Duration,
         counters: &Arc<SnapshotCounters>,
+        subscribed: Condition,
     ) -> Result<Consumer, SnapshotError> {
         let bus = &self.config.bus;
+        let subscriber = self.bus.subscriber(&bus.topic, subscription).await?;
+        let quarantine = self.bus.publisher(&bus.quarantine_topic)?;
+        // Each service has counters of its own, so they are set once.
+        let _ = counters.subscriber.set(subscriber.counters());
+        let _ = counters.quarantine.set(quarantine.counters());
         Ok(Consumer {
-            subscriber: self.bus.subscriber(&bus.topic, subscription).await?,
-            quarantine: self.bus.publisher(&bus.quarantine_topic)?,
+            subscriber,
+            quarantine,
             settings: ConsumerSettings {
                 name,
                 batch_max: self.config.snapshot.batch_max,
@@ -179,6 +217,26 @@ impl Snapshot {
                 drain_timeout: Duration::from_secs(self.config.snapshot.drain_timeout_s),
             },
             counters: Arc::clone(counters),
+            health: self.health.clone(),
+            subscribed,
+        })
+    }
+
+    /// What looks at the backlogs and at Redis now and then.
+    fn sampler(&self) -> Result<Sampler, ViewsError> {
+        let bus = &self.config.bus;
+        let of = |is_run: bool, subscription: &str, counters: &Arc<SnapshotCounters>| {
+            is_run.then(|| (subscription.to_owned(), Arc::clone(counters)))
+        };
+        let consumers = [
+            of(self.views, &bus.views_subscription, &self.views_counters),
+            of(self.write_documents, &bus.documents_subscription, &self.documents_counters),
+        ];
+        Ok(Sampler {
+            bus: self.bus.clone(),
+            topic: bus.topic.clone(),
+            consumers: consumers.into_iter().flatten().collect(),
+            redis: if self.views { Some((Writer::open(&self.config.redis)?, Arc::clone(&self.redis))) } else { None },
         })
     }
 }

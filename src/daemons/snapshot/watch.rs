@@ -12,6 +12,7 @@ use crate::bus::{Backlog, Bus, BusError};
 use crate::config::BusConfig;
 use crate::documents::{Documents, DocumentsError};
 use crate::runtime::clock::{self, Now};
+use crate::runtime::health::Pulse;
 use crate::runtime::shutdown::Shutdown;
 use crate::schema::time::Millis;
 use crate::transform::resolve::Claims;
@@ -46,6 +47,8 @@ pub(super) struct Watch {
     pub interval: Duration,
     /// The clock by which timers fall due.
     pub now: Now,
+    /// It goes on.
+    pub pulse: Pulse,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -93,10 +96,12 @@ impl Watch {
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            self.pulse.rest();
             tokio::select! {
                 () = shutdown.requested() => return,
                 _ = ticks.tick() => {}
             }
+            self.pulse.begin();
             let looked = tokio::select! {
                 () = shutdown.requested() => return,
                 looked = self.look(&mut known) => looked,
@@ -275,7 +280,10 @@ impl Watch {
     }
 
     async fn send(&self, work: Vec<Work>) {
+        // The lanes may take as long as the stores do.
+        self.pulse.rest();
         // The receiver ends only when the consumer does, and then nobody waits for timers.
         let _ = self.work.send(work).await;
+        self.pulse.begin();
     }
 }

@@ -16,9 +16,9 @@ use crate::support::process::{Output, Process};
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 /// Stands in every secret place, and must stand nowhere else.
 pub(super) const CANARY: &str = "canary-3f9a1c";
-pub(super) const ACCOUNT: &str = "200000001";
+pub(crate) const ACCOUNT: &str = "200000001";
 
-pub(super) struct Place {
+pub(crate) struct Place {
     dir: tempfile::TempDir,
     /// The config; [`Place::start`] writes it.
     pub(super) config: Value,
@@ -26,7 +26,7 @@ pub(super) struct Place {
 
 impl Place {
     /// One account, and a provider that is the shell script of [`Place::script`].
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("convpipe-refresh-").tempdir().unwrap();
         let config = json!({
             "auth": {
@@ -36,6 +36,8 @@ impl Place {
                 "providers": { "script": { "command": { "program": "/bin/sh", "args": ["provider.sh", "{account}", "{reason}"] } } },
             },
             "accounts": { ACCOUNT: {} },
+            // Many run side by side.
+            "health": { "auth_refresh": "off" },
         });
         Self { dir, config }
     }
@@ -67,7 +69,7 @@ impl Place {
     }
 
     /// The provider answers with this.
-    pub(super) fn answers(&self, answer: &Value) {
+    pub(crate) fn answers(&self, answer: &Value) {
         self.write("answer.json", &answer.to_string(), 0o600);
         self.script("cat answer.json");
     }
@@ -84,7 +86,7 @@ impl Place {
     }
 
     /// Starts `convpipe auth-refresh ARGS…` here.
-    pub(super) fn start(&self, args: &[&str]) -> Process {
+    pub(crate) fn start(&self, args: &[&str]) -> Process {
         self.start_command("auth-refresh", args)
     }
 
@@ -113,7 +115,7 @@ impl Place {
 }
 
 /// An answer for an account that ends in so many seconds.
-pub(super) fn answer(account: &str, token: &str, ends_in_s: i64) -> Value {
+pub(crate) fn answer(account: &str, token: &str, ends_in_s: i64) -> Value {
     let end = convpipe::runtime::clock::now().plus(ends_in_s * 1000);
     json!({
         "schema": "convpipe.artifact.v1", "account_id": account, "platform": "onlyfans", "status": "ready",
@@ -131,7 +133,7 @@ pub(super) fn artifact(generation: u64, token: &str, prepared_ago_s: i64, ends_i
 }
 
 /// Waits until something holds. Files have no wake-up, so this looks again and again.
-pub(super) fn wait_until(what: &str, holds: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, holds: impl Fn() -> bool) {
     let end = std::time::Instant::now() + LIMIT;
     while !holds() {
         assert!(std::time::Instant::now() < end, "{what}: not within {LIMIT:?}");

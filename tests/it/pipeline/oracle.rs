@@ -9,6 +9,7 @@ use convpipe::config::BusBackend;
 use convpipe::daemons::snapshot::{Snapshot, SnapshotCounters};
 use convpipe::documents::Access;
 use convpipe::runtime::clock;
+use convpipe::runtime::health::Health;
 use convpipe::runtime::shutdown::Shutdown;
 use convpipe::schema::envelope::Envelope;
 use convpipe::schema::event::{Event, EventKind};
@@ -107,6 +108,8 @@ async fn check(mut place: Place, case: u32, history: &History, delivery: &Delive
             write_documents: true,
             views_counters,
             documents_counters,
+            redis: Arc::default(),
+            health: Health::default(),
         };
         services.push(tokio::spawn(service.run(shutdown.clone())));
     }

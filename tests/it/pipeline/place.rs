@@ -9,7 +9,7 @@ use convpipe::auth::ArtifactStore;
 use convpipe::backends;
 use convpipe::bus::embedded::EmbeddedBus;
 use convpipe::bus::{Bus, BusError};
-use convpipe::config::{BusBackend, Config, DocumentsBackend, RedisConfig};
+use convpipe::config::{BusBackend, Config, DocumentsBackend, HealthConfig, Listen, RedisConfig};
 use convpipe::documents::{Access, Documents, HistoryPage};
 use convpipe::runtime::clock;
 use convpipe::schema::artifact::Artifact;
@@ -45,6 +45,9 @@ impl Place {
         config.auth.dir = dir.path().join("auth");
         config.redis.url = redis_url.to_owned();
         config.redis.prefix = prefix.to_owned();
+        // Many run side by side.
+        config.health =
+            HealthConfig { ingest: Listen::default(), snapshot: Listen::default(), auth_refresh: Listen::default(), ..config.health };
         config.high_value.lists = vec!["880001".to_owned()];
         Self { config, dir }
     }

@@ -10,6 +10,7 @@ use convpipe::bus::Bus;
 use convpipe::config::{Config, Tiers};
 use convpipe::daemons::snapshot::{Snapshot, SnapshotCounters};
 use convpipe::documents::{Access, Documents, HistoryPage};
+use convpipe::runtime::health::Health;
 use convpipe::runtime::shutdown::Shutdown;
 use convpipe::schema::envelope::Envelope;
 use convpipe::schema::event::Event;
@@ -121,6 +122,8 @@ async fn worker(config: &Config) -> Snapshot {
         write_documents: true,
         views_counters: Arc::new(SnapshotCounters::default()),
         documents_counters: Arc::new(SnapshotCounters::default()),
+        redis: Arc::default(),
+        health: Health::default(),
     }
 }
 

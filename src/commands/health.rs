@@ -1,0 +1,65 @@
+//! The health listener of a daemon: opened where the config says, answered with what every daemon shows and what this one counts.
+
+use std::sync::Arc;
+
+use crate::config::{Listen, Override};
+use crate::runtime::clock;
+use crate::runtime::exposition::{Expose, Labels, Page};
+use crate::runtime::health::{Health, Listener, Serving};
+use crate::runtime::process;
+use crate::runtime::shutdown::Shutdown;
+use crate::schema::time::Millis;
+
+/// What `--health` says of the key of this daemon.
+pub(super) fn override_of(key: &'static str, typed: Option<Listen>) -> Option<Override> {
+    typed.map(|listen| Override { key, flag: "--health", value: listen.to_string() })
+}
+
+/// Takes the address. One that cannot be taken is told and done without: that nobody can look on is no reason to stop working.
+pub(super) async fn bind(listen: Listen) -> Option<Listener> {
+    let address = listen.0?;
+    match Listener::bind(address).await {
+        Ok(listener) => {
+            tracing::info!(address = %listener.address(), "health listener");
+            Some(listener)
+        }
+        Err(error) => {
+            tracing::warn!(%address, %error, "no health listener: /metrics, /livez and /readyz of this process are nowhere; --health names another address");
+            None
+        }
+    }
+}
+
+/// Answers until the result is dropped.
+pub(super) fn serve(
+    listener: Option<Listener>,
+    daemon: &'static str,
+    health: &Health,
+    metrics: impl Expose + 'static,
+    shutdown: &Shutdown,
+) -> Option<Serving> {
+    let all = Daemon { daemon, started: clock::now(), health: health.clone(), shutdown: shutdown.clone(), metrics };
+    Some(listener?.serve(health.clone(), Arc::new(all), shutdown.clone()))
+}
+
+/// What every daemon shows, and then its own.
+struct Daemon<M> {
+    daemon: &'static str,
+    started: Millis,
+    health: Health,
+    shutdown: Shutdown,
+    metrics: M,
+}
+
+impl<M: Expose> Expose for Daemon<M> {
+    fn expose(&self, page: &mut Page<'_>) {
+        let about: Labels<'_> = &[("daemon", self.daemon), ("version", env!("CARGO_PKG_VERSION"))];
+        page.gauges("daemon", "Which daemon this is; always 1.", [(about, 1u64)]);
+        page.gauge("start_timestamp_seconds", "When the process started.", self.started.0 as f64 / 1000.0);
+        page.gauge("live", "Whether every loop goes on, as /livez says.", u64::from(self.health.stalled().is_empty()));
+        let is_ready = !self.shutdown.is_requested() && self.health.missing().is_empty();
+        page.gauge("ready", "Whether it does its work, as /readyz says.", u64::from(is_ready));
+        process::expose(page);
+        self.metrics.expose(page);
+    }
+}
