@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use futures_util::{StreamExt as _, future};
+use futures_util::future;
 use reqwest::{Client, Method, Response, StatusCode};
 
 use super::*;
@@ -156,16 +156,16 @@ async fn five_hundred_live_pages_are_one_reader() {
     let served = Served::start(&server.url(), |_| ()).await;
     let client = client();
     let streams = future::join_all((0..500).map(|_| client.get(served.url("/api/v1/stream")).send())).await;
-    let mut streams: Vec<_> = streams.into_iter().map(|answer| answer.unwrap().bytes_stream()).collect();
+    let mut streams: Vec<Response> = streams.into_iter().map(Result::unwrap).collect();
     for stream in &mut streams {
-        assert!(stream.next().await.unwrap().unwrap().starts_with(b"retry: 1000"));
+        assert!(stream.chunk().await.unwrap().unwrap().starts_with(b"retry: 1000"));
     }
     assert_eq!(connections(&server), 1);
     put(&server, "1", 2, |snapshot| snapshot["last_message"]["preview"] = "told to all".into());
     let all = future::join_all(streams.iter_mut().map(|stream| async {
         let mut said = Vec::new();
         while !String::from_utf8_lossy(&said).contains("told to all") {
-            said.extend_from_slice(&stream.next().await.unwrap().unwrap());
+            said.extend_from_slice(&stream.chunk().await.unwrap().unwrap());
         }
     }));
     tokio::time::timeout(LIMIT, all).await.expect("everybody is told");
