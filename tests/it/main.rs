@@ -10,6 +10,7 @@ mod bus;
 mod cli;
 mod config;
 mod connections;
+mod dashboard;
 mod dev;
 mod docs;
 mod doctor;

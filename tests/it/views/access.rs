@@ -56,6 +56,7 @@ async fn the_users_may_do_what_they_need_and_nothing_else() {
     assert!(reader.conversation(ACCOUNT, "1").await.unwrap().is_some());
     reader.epoch().await.unwrap();
     reader.account(ACCOUNT).await.unwrap();
+    assert!(reader.memory().await.unwrap().used_bytes > 0);
     reader.awaiting(ACCOUNT, 0, 1).await.unwrap();
     assert_eq!(reader.find_fan("1").await.unwrap(), [ACCOUNT]);
     reader.fan_events(ACCOUNT, "1", StreamRange::After { id: StreamId::ZERO, limit: 1 }).await.unwrap();

@@ -131,6 +131,12 @@
     const list = $("list");
     if (!list || state.loading && state.rows.size === 0) return;
     const rows = $("rows");
+    // What the server wrote stays until there is something to put in its place.
+    if (!document.documentElement.classList.contains("listed")) {
+      if (state.rows.size === 0) return;
+      document.documentElement.classList.add("listed");
+      rows.replaceChildren();
+    }
     rows.style.height = state.shown.length * rowHeight() + "px";
     const first = Math.max(0, Math.floor(list.scrollTop / rowHeight()) - 6);
     const last = Math.min(state.shown.length, Math.ceil((list.scrollTop + list.clientHeight) / rowHeight()) + 6);
@@ -532,7 +538,6 @@
       waitingForFrame = true;
       requestAnimationFrame(() => ((waitingForFrame = false), drawRows()));
     });
-    $("rows").replaceChildren();
     addEventListener("resize", () => {
       height = 0;
       drawn.forEach((old) => old.item.remove());
