@@ -32,8 +32,8 @@ use report::{Message, Report};
 #[command(after_help = "\
 Four sections for each account that knows the fan: the snapshot and the newest
 events of the high-value stream (Redis), the summary and the newest messages
-(documents). --last, --since, --until and --filter choose messages and events; by
-default the newest 10. Times are in UTC. Without --account both stores are asked
+(documents). --last, --since, --until and --filter choose messages and events;
+by default the newest 10. Times are in UTC. Without --account both stores are asked
 which accounts know the fan. docs/reading.md has the fields of filters.
 
 -o json prints one object an account: {account_id, fan_id, snapshot, summary,

@@ -33,8 +33,8 @@ entry, so with several accounts one id is a lower bound for all: the last 2
 seconds come again, nothing is missed.
 
 A Redis that goes away is waited for, unless --no-retry is given. Exit: 0 also
-after Ctrl-C; 1 if there was no entry, or a gap with --strict; 69 if Redis cannot
-be reached at the start, or at any time with --no-retry.
+after Ctrl-C; 1 if there was no entry, or a gap with --strict; 69 if Redis
+cannot be reached at the start, or at any time with --no-retry.
 
 Examples:
   convpipe tail-priority                                   all accounts

@@ -279,3 +279,83 @@ async fn messages_and_events_can_be_had_alone() {
     let nothing = stores.run("inspect-fan 100000002 --events");
     assert_eq!((nothing.status.code(), nothing.stderr.len()), (Some(1), 1), "{nothing:?}");
 }
+
+#[tokio::test]
+async fn history_is_read_a_page_at_a_time_until_its_end() {
+    let stores = filled().await;
+    let (mut ids, mut before) = (Vec::new(), String::new());
+    for _ in 0..3 {
+        let page = stores.run(&format!("inspect-fan 100000001 --history --last 1 -o jsonl{before}"));
+        assert_code(&page, 0);
+        let message: Value = serde_json::from_str(&page.stdout.concat()).unwrap();
+        ids.push(message["message_id"].as_str().unwrap().to_owned());
+        before = page.stderr.concat().strip_prefix("older messages:").unwrap_or_default().to_owned();
+    }
+    assert_eq!((ids, before.as_str()), (vec!["4".to_owned(), "3".to_owned(), "1".to_owned()], ""));
+    let filtered = stores.run("inspect-fan 100000001 --history -o jsonl --filter event.price_minor>0");
+    assert!(filtered.stdout.len() == 1 && filtered.stdout[0].contains("Only for you"), "{filtered:?}");
+    let events = stores.run("inspect-fan 100000001 --events -o jsonl --filter event.money_minor>0");
+    assert!(events.stdout.len() == 1 && events.stdout[0].contains("tip.received"), "{events:?}");
+    for line in ["--history --before x", "--before 1-2", "--events --transcript", "--transcript -o json", "--explain x --count 1"] {
+        assert_code(&stores.run(&format!("inspect-fan 7 {line}")), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_transcript_is_markdown_that_nobody_can_forge() {
+    let _steady = steady();
+    let stores = filled().await;
+    let output = stores.run("inspect-fan 100000001 --transcript");
+    assert_code(&output, 0);
+    let text = output.stdout.join("\n");
+    for line in [
+        "# Ann Lee @u1 (fan 100000001, account 200000001)",
+        "- tier whale, high-value",
+        "- spend $1,234.05 seen in 1, largest $1,234.05; $2,500.00 reported",
+        "A: [PPV $15.00] Only for you",
+    ] {
+        assert!(text.contains(line), "{line:?}: {text}");
+    }
+    let hostile = stores.run("inspect-fan 100000002 --transcript --account 200000001");
+    assert_inert(&hostile.stdout);
+    let messages: Vec<&String> = hostile.stdout.iter().filter(|line| line.contains("F: ")).collect();
+    assert!(messages.len() == 1 && messages[0].contains(r"F: a b\u{1b}]0;pwned\u{7}\u{9b}2J <b>x</b> =cmd()"), "{hostile:?}");
+}
+
+#[tokio::test]
+async fn an_event_is_explained_place_by_place() {
+    let mut stores = filled().await;
+    let explained = |output: &Output| {
+        let told: Value = serde_json::from_str(&output.stdout.concat()).unwrap();
+        let place = |place: &Value| format!("{} {}", place["place"].as_str().unwrap(), place["state"].as_str().unwrap());
+        told["places"].as_array().unwrap().iter().map(place).collect::<Vec<_>>().join(", ")
+    };
+    let id = "onlyfans:200000001:msg:1:received";
+    let found = stores.run(&format!("inspect-fan --explain {id} -o json"));
+    assert_code(&found, 0);
+    let expected = "topic absent, priority feed found, snapshot unknown, events found, summary unknown, messages found";
+    assert_eq!(explained(&found), expected, "{found:?}");
+    let bus = convpipe::bus::embedded::EmbeddedBus::open(&convpipe::config::EmbeddedBusConfig {
+        dir: stores.dir.path().join("bus"),
+        ..convpipe::config::EmbeddedBusConfig::default()
+    });
+    let bus = convpipe::bus::Bus::Embedded(bus.unwrap());
+    let at = clock::now();
+    let event = convpipe::schema::envelope::Envelope::of_event(&message(A, ANN, 1, "Hello, are you there?", at)).unwrap();
+    bus.publisher("convpipe-events").unwrap().publish(vec![event]).await.unwrap();
+    let dir = stores.dir.path().join("bus");
+    let with_bus = stores.run(&format!("CONVPIPE_BUS_EMBEDDED_DIR={} inspect-fan --explain {id} -o json", dir.display()));
+    let expected = "topic found, to views absent, to documents absent, quarantine absent, priority feed found, snapshot absent, \
+                    events found, summary absent, messages found";
+    assert_eq!(explained(&with_bus), expected, "{with_bus:?}");
+
+    let unknown = stores.run("inspect-fan --explain onlyfans:200000001:msg:99:received");
+    assert_code(&unknown, 1);
+    let hostile = stores.run("inspect-fan 100000002 --account 200000001 --explain \u{1b}[31m");
+    assert_code(&hostile, 1);
+    assert_inert(&hostile.stdout);
+    stores.server.stop();
+    let down = stores.run(&format!("inspect-fan 100000001 --explain {id} -o json"));
+    assert_code(&down, 69);
+    assert!(explained(&down).contains("priority feed unreachable") && explained(&down).ends_with("messages found"), "{down:?}");
+}

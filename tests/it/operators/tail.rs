@@ -267,3 +267,39 @@ async fn every_end_has_its_code() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_filter_chooses_and_a_wrong_one_is_pointed_at() {
+    let stores = filled().await;
+    for (filter, last, expected) in [
+        ("fan.high_value", "", 2),
+        ("event.money_minor>=5000&&entry.level=='urgent'", "", 1),
+        ("entry.reasons.exists(r,r=='like')", "", 1),
+        ("event.text.contains('<b>')", "", 1),
+        ("fan.high_value", "--last 1", 1),
+        ("fan.tier=='nobody'", "", 0),
+    ] {
+        let output = stores.run(&format!("tail-priority --no-follow -o raw --filter {filter} {last}"));
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(i32::from(expected == 0)), expected), "{filter}: {output:?}");
+    }
+    let wrong = stores.run("tail-priority --filter fan.teir=='whale'");
+    assert_code(&wrong, 2);
+    assert!(wrong.stderr[0].ends_with("`fan` has no field `teir`; did you mean `tier`?"), "{wrong:?}");
+    assert_eq!(wrong.stderr[2..4], ["  fan.teir=='whale'", "      ^"]);
+}
+
+#[tokio::test]
+async fn a_strict_reader_ends_at_a_gap_and_one_without_patience_with_redis() {
+    let mut stores = filled().await;
+    let ids = stores.ids(A);
+    stores.server.run::<()>(&["XTRIM", &feed(A), "MAXLEN", "1"]);
+    let strict = stores.run(&format!("tail-priority --strict --account 200000001 --from-id {} -o jsonl", ids[0]));
+    assert_code(&strict, 1);
+    assert!(strict.stdout.len() == 1 && strict.stdout[0].contains("\"trimmed\""), "{strict:?}");
+    let follower = stores.start("tail-priority --no-retry --account 200000001 -o raw");
+    follower.wait_stdout("message.liked", LIMIT);
+    stores.server.stop();
+    let output = follower.wait(LIMIT);
+    assert_code(&output, 69);
+    assert!(output.stderr.iter().any(|line| line.starts_with("error: Redis at 127.0.0.1")), "{output:?}");
+}
