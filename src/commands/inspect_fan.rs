@@ -33,8 +33,8 @@ use report::{Message, Report};
 Four sections for each account that knows the fan: the snapshot and the newest
 events of the high-value stream (Redis), the summary and the newest messages
 (documents). --last, --since, --until and --filter choose messages and events;
-by default the newest 10. Times are in UTC. Without --account both stores are asked
-which accounts know the fan. docs/reading.md has the fields of filters.
+by default the newest 10. Times are in UTC. Without --account both stores are
+asked which accounts know the fan. docs/reading.md has the fields of filters.
 
 -o json prints one object an account: {account_id, fan_id, snapshot, summary,
 messages, events, gap, sources}, where sources say of each section {name, store,
