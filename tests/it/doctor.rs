@@ -74,5 +74,5 @@ fn the_readers_rights_suffice_to_ask_and_not_to_write() {
     let findings = doctor(dir.path(), &config(acl::SNAPSHOT_USER, "snapshot"), 1);
     let (rights, found) = status(&findings, "redis", "reader");
     assert!(rights == "fail" && found.contains("SET"), "{found}");
-    assert_eq!(status(&findings, "redis", "version").0, "warn", "it may not ask");
+    assert_eq!(status(&findings, "redis", "clock").0, "warn", "it may not ask");
 }

@@ -61,7 +61,7 @@ fn a_server_that_is_not_googles_is_not_trusted() {
     let file = user(folder.path(), "200 OK", r#"{"access_token": "canary", "expires_in": 3600, "token_type": "Bearer"}"#);
     std::fs::write(folder.path().join("one.jsonl"), "{\"t_ms\":0,\"account\":\"1\",\"frame\":{\"typing\":{\"id\":1}}}\n").unwrap();
     // One speaks REST, the other gRPC.
-    for command in [&["provision", "--dry-run"][..], &["replay", "one.jsonl", "--to", "bus"]] {
+    for command in [&["provision", "--dry-run"][..], &["replay", "one.jsonl", "--to", "bus", "--confirm", "demo"]] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("https://{}", listener.local_addr().unwrap());
         let server = std::thread::spawn(move || {
@@ -77,8 +77,8 @@ fn a_server_that_is_not_googles_is_not_trusted() {
         let variables = [("GOOGLE_APPLICATION_CREDENTIALS", file.to_str().unwrap()), ("PUBSUB_EMULATOR_HOST", "")];
         let output = Process::start_with(folder.path(), command, &variables).wait(LIMIT);
         let said = output.stderr.join("\n");
-        assert_eq!(server.join().unwrap()[..2], [22, 3], "{command:?}: a TLS handshake was begun");
         assert_eq!(output.status.code(), Some(69), "{command:?}: {said}");
+        assert_eq!(server.join().unwrap()[..2], [22, 3], "{command:?}: a TLS handshake was begun");
         assert!(!said.contains("canary") && !said.contains("panicked"), "{said}");
     }
 }
