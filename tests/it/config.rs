@@ -347,7 +347,7 @@ fn a_rendered_config_loads_as_itself() {
     let printed = render(&loaded, true);
     assert!(printed.contains("  timeout_ms: 2000  # default\n"), "{printed}");
     assert!(
-        printed.lines().any(|line| line.starts_with("  filter: \"a b: #c\"  # file ") && line.ends_with("convpipe.yaml:5")),
+        printed.lines().any(|line| line.starts_with("  filter: \"a b: #c\"  # file ") && line.ends_with("convpipe.yaml:6")),
         "{printed}"
     );
 }
