@@ -85,7 +85,7 @@ struct Priority<'a> {
 /// Answers everything but the stream.
 pub(super) async fn answer(rooms: &Rooms, asked: &HeaderMap, api: &Api) -> Answer {
     match api {
-        Api::OpenApi => return tagged(asked, "application/json", OPENAPI),
+        Api::Description => return tagged(asked, "application/json", OPENAPI),
         Api::Conversation(conversation) => return or_unavailable(whole(rooms, asked, conversation).await),
         Api::Events(conversation, limit) => return or_unavailable(events(rooms, asked, conversation, *limit).await),
         Api::Event(conversation, id) => return or_unavailable(event(rooms, asked, conversation, *id).await),
@@ -102,7 +102,7 @@ pub(super) async fn answer(rooms: &Rooms, asked: &HeaderMap, api: &Api) -> Answe
             json(asked, &Rows { version: picture.version, total, offset: choice.offset, conversations: &rows })
         }
         (Api::Priority(feed), None) => json(asked, &Priority { version: picture.version, entries: &entries(&picture, feed) }),
-        (Api::OpenApi | Api::Conversation(_) | Api::Events(..) | Api::Event(..) | Api::Stream, None) => {
+        (Api::Description | Api::Conversation(_) | Api::Events(..) | Api::Event(..) | Api::Stream, None) => {
             failure(StatusCode::NOT_FOUND, "not_found", "there is nothing at this address")
         }
     }

@@ -30,7 +30,7 @@ pub(super) enum Route {
 /// An address below `/api/v1/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Api {
-    OpenApi,
+    Description,
     Status,
     Accounts,
     Conversations(Choice),
@@ -129,7 +129,7 @@ impl Route {
 
 fn api(rest: &[&str], query: &Query) -> Result<Api, NoRoute> {
     Ok(match *rest {
-        ["openapi.json"] => Api::OpenApi,
+        ["openapi.json"] => Api::Description,
         ["status"] => Api::Status,
         ["accounts"] => Api::Accounts,
         ["conversations"] => Api::Conversations(query.choice(PAGE)?),
