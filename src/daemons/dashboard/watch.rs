@@ -238,8 +238,8 @@ impl Watcher {
             }
             let writes = before.map_or(1, |before| view.rev.saturating_sub(before.rev));
             if self.is_loaded && writes > 0 {
-                // A write without a newer frame, such as a timer's, says nothing of the way from one.
-                let is_newer = before.is_none_or(|before| row.received_at > before.received_at);
+                // Only one write with a newer frame tells the way from one: what a timer writes later carries the frame's old time.
+                let is_newer = before.is_some_and(|before| writes == 1 && row.received_at > before.received_at);
                 let lag = view.snapshot.applied_at.since(row.received_at).max(0);
                 self.meters.entry(account.to_owned()).or_default().note(now, writes, is_newer.then_some(lag));
             }

@@ -100,9 +100,9 @@ async fn pictures_of_the_documentation() {
     let url = line.split_whitespace().last().unwrap().to_owned();
     tokio::time::sleep(Duration::from_secs(70)).await;
     for (name, width, height, scheme, path) in [
-        ("dashboard.png", 1440, 900, "light", "/"),
-        ("dashboard-dark.png", 1440, 900, "dark", "/"),
-        ("dashboard-phone.png", 390, 844, "light", "/"),
+        ("dashboard.png", 1440, 900, "light", "/?tab=unread"),
+        ("dashboard-dark.png", 1440, 900, "dark", "/?tab=high-value"),
+        ("dashboard-phone.png", 390, 844, "light", "/?tab=unread"),
         ("dashboard-pipeline.png", 1100, 420, "light", "/pipeline"),
     ] {
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
@@ -111,7 +111,7 @@ async fn pictures_of_the_documentation() {
         page.call("Emulation.setEmulatedMedia", json!({ "features": features })).await;
         page.open(&format!("{}{path}", url.trim_end_matches('/'))).await;
         page.wait("document.getElementById('live') && document.getElementById('live').dataset.state === 'live'").await;
-        if path == "/" && width > 500 {
+        if name != "dashboard-pipeline.png" && width > 500 {
             page.wait("[...document.querySelectorAll('#rows .row')].some((row) => row.querySelector('.high-value'))").await;
             page.value("[...document.querySelectorAll('#rows .row')].find((row) => row.querySelector('.high-value')).click()").await;
             page.wait("document.querySelector('#panel .spend') !== null").await;
