@@ -149,7 +149,9 @@ async fn show(context: &Context, config: &Config, args: &Args, fan: &str, wanted
         Some(error) => Err(error),
         None if is_anywhere => Ok(Exit::Done),
         None => {
-            output.note(format_args!("no fan {} {}", output.text(fan), stores.looked_in(&args.read.accounts)));
+            // A fan who never wrote may well be known: the overview says so.
+            let what = if wanted.part == Part::History { "no such messages of fan" } else { "no fan" };
+            output.note(format_args!("{what} {} {}", output.text(fan), stores.looked_in(&args.read.accounts)));
             Ok(Exit::Finding)
         }
     }

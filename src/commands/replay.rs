@@ -12,8 +12,8 @@ use std::sync::Arc;
 use super::checkpoint::Checkpoint;
 use super::output::{Progress, number};
 use super::read::{self, Format, Moment};
-use super::{CommandError, Context, Exit};
-use crate::daemons::playback::{self, Overview, Playback, PlaybackSettings, Recording, RecordingError, Speed};
+use super::{CommandError, Context, Exit, interrupted};
+use crate::daemons::playback::{self, Overview, Playback, PlaybackSettings, Played, Recording, RecordingError, Speed};
 use crate::runtime::clock;
 use crate::schema::event::Event;
 use crate::schema::time::Millis;
@@ -183,6 +183,29 @@ impl<'c> Run<'c> {
 
     fn playback(&self) -> Playback {
         Playback::new(self.settings.clone())
+    }
+
+    /// Has a look at every frame, as fast as they are read; `told` is what an interrupted user is told.
+    fn each(&self, told: &str, mut look: impl FnMut(&Played) -> Result<(), CommandError>) -> Result<Damage, CommandError> {
+        let mut damage = Damage::default();
+        self.context.block_on(async {
+            let shutdown = crate::commands::listen()?;
+            let mut playback = self.playback();
+            while let Some(played) = tokio::select! {
+                biased;
+                () = shutdown.requested() => return Err(interrupted(&shutdown, told)),
+                played = playback.next() => played,
+            } {
+                match played {
+                    Ok(played) => look(&played)?,
+                    Err(error) => damage.note(error),
+                }
+                self.progress.advance(1);
+            }
+            Ok(())
+        })?;
+        self.progress.finish();
+        Ok(damage)
     }
 
     /// Whether an event is one of those that were asked for.

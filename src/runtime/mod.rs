@@ -1,4 +1,4 @@
-//! What every long-running part stands on: the clock, the stop signal, waiting after failures, logs, secret files, whom to trust, and how it is doing.
+//! What every long-running part stands on: the clock, the stop signal, waiting after failures, logs, secret files, whom to trust, how it is doing, and figures as people read them.
 
 pub mod backoff;
 pub mod causes;
@@ -13,3 +13,4 @@ pub mod secret_file;
 pub mod shutdown;
 pub mod telemetry;
 pub mod trust;
+pub mod units;

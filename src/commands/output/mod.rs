@@ -7,7 +7,6 @@ mod color;
 mod progress;
 mod table;
 mod text;
-mod units;
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -19,11 +18,11 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
+pub use crate::runtime::units::{ago, duration, money, number, short, utc};
 pub use color::{ColorChoice, Tone};
 pub use progress::Progress;
 pub use table::Table;
 pub use text::{fit, json_safe, term_safe, width};
-pub use units::{ago, duration, money, number, short, utc};
 
 use super::exit::{CommandError, Exit};
 use crate::config::Environment;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Damage, Run};
+use super::Run;
 use crate::commands::output::{Output, duration, number};
 use crate::commands::read::Format;
-use crate::commands::{CommandError, Exit, interrupted};
+use crate::commands::{CommandError, Exit};
 use crate::daemons::playback::Played;
 use crate::schema::event::EventKind;
 use crate::transform::normalize::{FrameContext, normalize};
@@ -44,24 +44,7 @@ struct Kind {
 pub(super) fn run(run: &Run<'_>, format: Format) -> Result<Exit, CommandError> {
     let depth_max = run.context.config()?.config.ingest.depth_max;
     let mut counting = Counting { depth_max, seconds: BTreeMap::new(), stats: Stats::default() };
-    let mut damage = Damage::default();
-    run.context.block_on(async {
-        let shutdown = crate::commands::listen()?;
-        let mut playback = run.playback();
-        while let Some(played) = tokio::select! {
-            biased;
-            () = shutdown.requested() => return Err(interrupted(&shutdown, "interrupted; the numbers are printed at the end")),
-            played = playback.next() => played,
-        } {
-            match played {
-                Ok(played) => counting.frame(&played, run)?,
-                Err(error) => damage.note(error),
-            }
-            run.progress.advance(1);
-        }
-        Ok(())
-    })?;
-    run.progress.finish();
+    let damage = run.each("interrupted; the numbers are printed at the end", |played| counting.frame(played, run))?;
     print(run.context.output(), &counting.finish(run), format)?;
     damage.outcome()
 }

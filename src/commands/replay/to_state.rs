@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use super::{Damage, Run};
 use crate::commands::output::{Output, Tone, ago, money, number};
 use crate::commands::read::Format;
-use crate::commands::{CommandError, Exit, interrupted};
+use crate::commands::{CommandError, Exit};
 use crate::daemons::playback::{DryRun, Outcome};
 use crate::daemons::snapshot::Policies;
 use crate::schema::event::Direction;
@@ -49,24 +49,7 @@ fn fold(run: &Run<'_>) -> Result<(Outcome, Damage), CommandError> {
     let config = &run.context.config()?.config;
     let policies = Policies::new(config)?;
     let mut dry = DryRun::new(&policies, config.ingest.depth_max).with_filter(run.filter.clone());
-    let mut damage = Damage::default();
-    run.context.block_on(async {
-        let shutdown = crate::commands::listen()?;
-        let mut playback = run.playback();
-        while let Some(played) = tokio::select! {
-            biased;
-            () = shutdown.requested() => return Err(interrupted(&shutdown, "interrupted; a dry run prints nothing before its end")),
-            played = playback.next() => played,
-        } {
-            match played {
-                Ok(played) => dry.frame(&played)?,
-                Err(error) => damage.note(error),
-            }
-            run.progress.advance(1);
-        }
-        Ok(())
-    })?;
-    run.progress.finish();
+    let damage = run.each("interrupted; a dry run prints nothing before its end", |played| Ok(dry.frame(played)?))?;
     Ok((dry.finish()?, damage))
 }
 

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use super::api::{choose, entries};
 use super::board::{Picture, Strip};
-use super::html::{Html, bytes, lag, money, number, utc, waiting};
+use super::html::{Html, bytes, lag, utc, waiting};
 use super::panel::{Panel, panel};
 use super::route::{Choice, Feed, conversation_path, encode};
 use super::rows::{Entry, Row, Tab, waiting_class};
+use crate::runtime::units::{money, number};
 use crate::schema::event::Direction;
 use crate::schema::policy::Level;
 use crate::schema::text::OwnedText;

@@ -4,9 +4,10 @@
 
 use serde::Deserialize;
 
-use super::html::{Html, money, number, utc, waiting};
+use super::html::{Html, utc, waiting};
 use super::route::{Choice, Conversation, conversation_path, encode};
 use super::rows::waiting_class;
+use crate::runtime::units::{money, number};
 use crate::schema::event::{Direction, EventKind, ReportedSpend, SubscriptionState};
 use crate::schema::text::OwnedText;
 use crate::schema::time::Millis;

@@ -263,6 +263,9 @@ async fn messages_and_events_can_be_had_alone() {
     assert_eq!(texts("inspect-fan 100000001 --history -o jsonl --last 1"), all[2..]);
     assert_eq!(texts("inspect-fan 100000001 --history -o raw --since 1d"), all);
     assert!(texts("inspect-fan 100000001 --history -o jsonl --since 1h").is_empty());
+    let nothing = stores.run("inspect-fan 100000001 --history --since 1h");
+    assert_code(&nothing, 1);
+    assert!(nothing.stderr[0].starts_with("no such messages of fan 100000001 of any account"), "the fan is known: {nothing:?}");
     let table = stores.run("inspect-fan 100000001 --history --last 2");
     assert!(table.stdout[2].starts_with("messages  documents  2, older ones are stored too"), "{table:?}");
     assert!(table.stdout[3].ends_with("out  [price $15.00] Only for you"), "{table:?}");
