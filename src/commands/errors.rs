@@ -12,6 +12,7 @@ use crate::daemons::reconcile::CheckError;
 use crate::daemons::snapshot::SnapshotError;
 use crate::documents::DocumentsError;
 use crate::runtime::telemetry::TelemetryError;
+use crate::runtime::trace::TraceError;
 use crate::runtime::trust::TrustError;
 use crate::transform::materialize::MaterializeError;
 use crate::transform::policy::PolicyError;
@@ -97,6 +98,12 @@ impl From<ArtifactError> for CommandError {
 
 impl From<PolicyError> for CommandError {
     fn from(error: PolicyError) -> Self {
+        Self::of(Exit::Config, &error)
+    }
+}
+
+impl From<TraceError> for CommandError {
+    fn from(error: TraceError) -> Self {
         Self::of(Exit::Config, &error)
     }
 }
