@@ -11,6 +11,7 @@ mod cli;
 mod config;
 mod connections;
 mod dashboard;
+mod deploy;
 mod dev;
 mod docs;
 mod doctor;
