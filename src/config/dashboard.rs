@@ -86,10 +86,9 @@ pub(super) fn violations(config: &DashboardConfig) -> Vec<(&'static str, String)
     );
     let wrong = config.hosts.iter().find(|host| !is_host(host));
     require(wrong.is_none(), "dashboard.hosts", "is a list of names such as chat.example.com or chat.example.com:8443".into());
-    for (key, value, range) in [
-        ("dashboard.refresh_ms", config.refresh_ms, REFRESH_MS),
-        ("dashboard.write_timeout_ms", config.write_timeout_ms, WRITE_TIMEOUT_MS),
-    ] {
+    for (key, value, range) in
+        [("dashboard.refresh_ms", config.refresh_ms, REFRESH_MS), ("dashboard.write_timeout_ms", config.write_timeout_ms, WRITE_TIMEOUT_MS)]
+    {
         require(range.contains(&value), key, format!("is {} to {}", range.start(), range.end()));
     }
     for (key, value, max) in [

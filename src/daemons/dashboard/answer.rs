@@ -102,8 +102,7 @@ fn listed(asked: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
 fn takes_gzip(asked: &HeaderMap) -> bool {
     listed(asked, header::ACCEPT_ENCODING).any(|coding| {
         let (name, quality) = coding.split_once(';').unwrap_or((coding, ""));
-        name.trim().eq_ignore_ascii_case("gzip")
-            && quality.trim().strip_prefix("q=").is_none_or(|q| q.parse().is_ok_and(|q: f32| q > 0.0))
+        name.trim().eq_ignore_ascii_case("gzip") && quality.trim().strip_prefix("q=").is_none_or(|q| q.parse().is_ok_and(|q: f32| q > 0.0))
     })
 }
 

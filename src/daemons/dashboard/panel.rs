@@ -114,10 +114,16 @@ fn who(html: &mut Html, snapshot: &ConversationSnapshot, now: Millis) {
         html.text("@").foreign("username", username).text(" · ");
     }
     html.text("fan ").foreign("id", &fan.id).text(" · account ").foreign("id", &snapshot.account_id);
-    html.text(&format!(" · rev {} · ", snapshot.rev)).ago(snapshot.applied_at, now).close("p");
+    html.text(" · written ").ago(snapshot.applied_at, now).close("p");
     if let Some(notice) = &fan.notice {
-        html.open("p", &[("class", "note")]).foreign("notice", notice).close("p");
+        html.open("p", &[("class", "note")]).foreign("remark", notice).close("p");
     }
+}
+
+/// A criterion whose limit is an amount, `spend >= 50000`, with the amount as people write it.
+fn in_money(why: &str) -> String {
+    let amount = why.split_once(" >= ").and_then(|(what, minor)| Some((what, minor.parse().ok()?)));
+    amount.map_or_else(|| why.to_owned(), |(what, minor)| format!("{what} from {}", money(minor)))
 }
 
 /// `<dt>name</dt><dd>`, what `write` writes, `</dd>`.
@@ -132,7 +138,11 @@ fn state(html: &mut Html, snapshot: &ConversationSnapshot, now: Millis) {
         html.leaf("span", &[("class", "tier")], &snapshot.tier);
     });
     fact(html, "High-value", |html| {
-        let why = if snapshot.high_value.is { format!("yes: {}", snapshot.high_value.why.join(", ")) } else { "no".to_owned() };
+        let why = if snapshot.high_value.is {
+            format!("yes: {}", snapshot.high_value.why.iter().map(|why| in_money(why)).collect::<Vec<_>>().join(", "))
+        } else {
+            "no".to_owned()
+        };
         html.text(&why);
     });
     if let Some(since) = snapshot.awaiting_reply_since {

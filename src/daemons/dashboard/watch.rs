@@ -207,12 +207,7 @@ impl Watcher {
     }
 
     /// Reads the conversations that were written since, and forgets those that are no more. The order in which all stand.
-    async fn look_at_rows(
-        &mut self,
-        accounts: &[String],
-        views: &Views,
-        change: &mut Change,
-    ) -> Result<Vec<(usize, String)>, ViewsError> {
+    async fn look_at_rows(&mut self, accounts: &[String], views: &Views, change: &mut Change) -> Result<Vec<(usize, String)>, ViewsError> {
         let latest = self.reader.latest(accounts, self.conversations_max).await?;
         let wanted: Vec<(&str, &str)> = latest.iter().map(|(account, id, _)| (accounts[*account].as_str(), id.as_str())).collect();
         let revs = self.reader.revs(&wanted).await?;
