@@ -32,6 +32,13 @@ const SECOND_MS: i64 = 1_000;
 type Rows = HashMap<String, HashMap<String, Arc<Row>>>;
 type Views = Vec<Result<AccountView, ViewsError>>;
 
+/// A conversation that was written since it was read.
+struct Again<'a> {
+    id: &'a str,
+    activity: Millis,
+    stored_rev: Option<u64>,
+}
+
 /// Conversations that one look could not read, told in one line of the log however many they are.
 #[derive(Default)]
 struct Unreadable {
@@ -211,7 +218,7 @@ impl Watcher {
         let latest = self.reader.latest(accounts, self.conversations_max).await?;
         let wanted: Vec<(&str, &str)> = latest.iter().map(|(account, id, _)| (accounts[*account].as_str(), id.as_str())).collect();
         let revs = self.reader.revs(&wanted).await?;
-        let mut again: BTreeMap<usize, Vec<(&str, Millis, Option<u64>)>> = BTreeMap::new();
+        let mut again: BTreeMap<usize, Vec<Again<'_>>> = BTreeMap::new();
         let mut unreadable = Unreadable::default();
         let mut there = 0;
         for ((account, id, activity), rev) in latest.iter().zip(revs) {
@@ -231,7 +238,7 @@ impl Watcher {
                 continue;
             }
             match rev {
-                Ok(_) => again.entry(*account).or_default().push((id, *activity, stored_rev)),
+                Ok(_) => again.entry(*account).or_default().push(Again { id, activity: *activity, stored_rev }),
                 Err(error) => {
                     let row = Row::unreadable(&accounts[*account], id, None, *activity, known.map(Arc::as_ref));
                     self.keep(&accounts[*account], id, row, change);
@@ -252,26 +259,26 @@ impl Watcher {
     async fn read_again(
         &mut self,
         account: &str,
-        wanted: &[(&str, Millis, Option<u64>)],
+        wanted: &[Again<'_>],
         change: &mut Change,
         unreadable: &mut Unreadable,
     ) -> Result<(), ViewsError> {
-        let ids: Vec<&str> = wanted.iter().map(|(id, ..)| *id).collect();
+        let ids: Vec<&str> = wanted.iter().map(|again| again.id).collect();
         let views = self.reader.each_conversation(account, &ids).await?;
         let now = (self.now)();
-        for (view, (id, activity, stored_rev)) in views.into_iter().zip(wanted) {
-            let before = self.rows.get(account).and_then(|rows| rows.get(*id));
+        for (view, &Again { id, activity, stored_rev }) in views.into_iter().zip(wanted) {
+            let before = self.rows.get(account).and_then(|rows| rows.get(id));
             let view = match view {
                 Ok(Some(view)) => view,
                 Ok(None) => continue,
                 Err(error) => {
-                    let row = Row::unreadable(account, id, *stored_rev, *activity, before.map(Arc::as_ref));
+                    let row = Row::unreadable(account, id, stored_rev, activity, before.map(Arc::as_ref));
                     self.keep(account, id, row, change);
                     unreadable.note(error);
                     continue;
                 }
             };
-            let mut row = Row::new(&view.snapshot, view.rev, *activity, before.map(Arc::as_ref));
+            let mut row = Row::new(&view.snapshot, view.rev, activity, before.map(Arc::as_ref));
             if before.is_none() {
                 // The feed may have told of it before the row was there.
                 let of_row = |entry: &&Arc<Entry>| entry.account == row.account && entry.conversation.as_ref() == Some(&row.id);

@@ -1,5 +1,7 @@
 //! What axe-core finds on every page, light and dark, at a desk and on a phone: `scripts/check-accessibility`.
 
+#![expect(clippy::print_stderr, reason = "people read the findings")]
+
 use super::chromium::Chromium;
 use super::*;
 

@@ -1,5 +1,7 @@
 //! The dashboard's figures of `docs/performance.md`: `scripts/bench dashboard` prints them. No time is asserted.
 
+#![expect(clippy::print_stderr, reason = "what it prints is what it is for")]
+
 use super::chromium::Chromium;
 use super::whole::Whole;
 use super::*;
@@ -9,7 +11,7 @@ const LIVE: &str = "document.getElementById('live') !== null && document.getElem
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "it prints figures"]
 async fn figures_of_a_frame_to_the_screen() {
-    let Some(mut whole) = Whole::start().await else { return };
+    let Some(mut whole) = Box::pin(Whole::start()).await else { return };
     let mut taken = Vec::new();
     for _ in 0..60 {
         taken.push(whole.send().await);

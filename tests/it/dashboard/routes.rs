@@ -56,8 +56,11 @@ fn one_conversation(server: &RedisServer) {
     server.run::<String>(&["XADD", &key, "1-1", "event", &event.to_string()]);
 }
 
+/// Method, headers, body; and the status.
+type Wrong = (&'static str, &'static [(&'static str, &'static str)], &'static str, u16);
+
 /// What is wrong with a request, and what that is answered with on every address.
-const WRONG: [(&str, &[(&str, &str)], &str, u16); 16] = [
+const WRONG: [Wrong; 16] = [
     ("GET", &[("host", "evil.example")], "", 421),
     ("GET", &[("host", "localhost")], "", 421),
     ("GET", &[("host", "127.0.0.1:1")], "", 421),

@@ -95,6 +95,7 @@ async fn five_hundred_live_pages_are_one_reader_in_flat_memory() {
 /// For `docs/performance.md`: `scripts/bench dashboard`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes; it prints a figure"]
+#[expect(clippy::print_stderr, reason = "what it prints is what it is for")]
 async fn figures_of_five_hundred_live_pages() {
     let began = Instant::now();
     let (before, after, growth) = cost(4_000).await;

@@ -71,7 +71,7 @@ impl Drop for Whole {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_is_on_the_screen() {
-    let Some(mut whole) = Whole::start().await else { return };
+    let Some(mut whole) = Box::pin(Whole::start()).await else { return };
     for _ in 0..3 {
         whole.send().await;
     }
