@@ -58,6 +58,9 @@ pub struct Args {
     /// How long a store may be behind
     #[arg(long, value_name = "DURATION", value_parser = read::duration, default_value = "60s", conflicts_with = "since")]
     settle: Duration,
+    /// Also look for the newest messages of each conversation in the history: one query more for each
+    #[arg(long, conflicts_with = "since")]
+    history: bool,
     /// Note in this file how far the check has got, and go on from there
     #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "samples"])]
     checkpoint: Option<PathBuf>,

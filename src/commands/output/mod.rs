@@ -18,7 +18,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
-pub use crate::runtime::units::{ago, duration, money, number, short, utc};
+pub use crate::runtime::units::{ago, criterion, duration, money, number, short, utc};
 pub use color::{ColorChoice, Tone};
 pub use progress::Progress;
 pub use table::Table;
