@@ -66,7 +66,7 @@ impl Unknown {
             [typed] => self.nearest(typed).map(|near| format!("; did you mean {near}?")),
             _ => None,
         };
-        format!("{}; known: {}{more}", near.unwrap_or_default(), listed.join(", "))
+        format!("{} known: {}{more}", near.unwrap_or_else(|| ";".to_owned()), listed.join(", "))
     }
 
     fn nearest(&self, typed: &str) -> Option<&str> {
@@ -87,7 +87,7 @@ mod tests {
             (&[][..], &["1"][..], None),
             (&["1"], &["1", "2"], None),
             (&["7"], &[], Some("no account 7 known here; there are none yet")),
-            (&["200000010"], &["200000001"], Some("no account 200000010 known here; did you mean 200000001?; known: 200000001")),
+            (&["200000010"], &["200000001"], Some("no account 200000010 known here; did you mean 200000001? known: 200000001")),
             (&["x", "1", "\u{1b}[2J"], &["1"], Some("no accounts x, \\u{1b}[2J known here; known: 1")),
             (&["abcdefgh"], &["1", "2", "3", "4", "5", "6"], Some("no account abcdefgh known here; known: 1, 2, 3, 4, 5 and 1 more")),
         ] {

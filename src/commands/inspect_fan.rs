@@ -149,6 +149,10 @@ async fn show(context: &Context, config: &Config, args: &Args, fan: &str, wanted
     for account in accounts {
         reports.push(stores.report(&account, fan, &wanted).await);
     }
+    let unknown = match &args.read.accounts[..] {
+        [] => None,
+        typed => accounts::unknown(config, typed, stores.accounts(typed).await),
+    };
     let is_anywhere = reports.iter().any(Report::is_found);
     let failed = stores.failure();
     // An account that was named and does not know the fan is told only where another one does, or where nobody could say.
@@ -162,6 +166,9 @@ async fn show(context: &Context, config: &Config, args: &Args, fan: &str, wanted
     if let Some(failures) = wanted.filter.as_ref().and_then(|filter| filter.failures()) {
         streams::tell_failures(output, failures);
     }
+    if let Some(unknown) = unknown.filter(|_| failed.is_none()) {
+        output.note(unknown.told());
+    }
     match failed {
         Some(error) => Err(error),
         None if is_anywhere => Ok(Exit::Done),
@@ -169,9 +176,6 @@ async fn show(context: &Context, config: &Config, args: &Args, fan: &str, wanted
             // A fan who never wrote may well be known: the overview says so.
             let what = if wanted.part == Part::History { "no such messages of fan" } else { "no fan" };
             output.note(format_args!("{what} {} {}", output.text(fan), stores.looked_in(&args.read.accounts)));
-            if let Some(unknown) = accounts::unknown(config, &args.read.accounts, stores.accounts(&args.read.accounts).await) {
-                output.note(unknown.told());
-            }
             Ok(Exit::Finding)
         }
     }

@@ -363,13 +363,13 @@ impl Tail<'_> {
             self.output.bytes(if self.has_array { b"\n]\n" } else { b"[]\n" })?;
         }
         self.output.flush()?;
-        let found_nothing = matches!(outcome, Ok(End::There | End::Until | End::Idle)) && self.shown == 0;
-        if found_nothing {
-            self.output.note(self.reading.nothing);
-        }
         if self.failed > 1 {
             let told = format!("the filter could not be worked out for {} entries", self.failed);
             self.output.note(self.output.note_tone(Tone::Warning, &told));
+        }
+        let found_nothing = matches!(outcome, Ok(End::There | End::Until | End::Idle)) && self.shown == 0;
+        if found_nothing {
+            self.output.note(self.reading.nothing);
         }
         if let Some(told) = self.resume() {
             self.output.note(self.output.note_tone(Tone::Faint, &told));

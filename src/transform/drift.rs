@@ -273,7 +273,9 @@ impl Judging<'_> {
     fn bounds(&self, view: &ViewSide) -> Option<Drift> {
         let (mut what, written_at) = (Vec::new(), applied_at(&view.snapshot));
         let left_ms = self.view_ttl_ms - self.now.since(written_at);
-        if view.ttl_ms.is_none_or(|ttl| (ttl - left_ms).abs() > self.settle_ms.max(TTL_SLACK_MS)) {
+        let is_off = |ttl: i64| (ttl - left_ms).abs() > self.settle_ms.max(TTL_SLACK_MS);
+        // A snapshot that does not say when it was written does not say until when it is kept.
+        if view.ttl_ms.is_none_or(|ttl| written_at > Millis(0) && is_off(ttl)) {
             what.push("ttl".to_owned());
         }
         let is_kept_as_long = what.is_empty();

@@ -137,6 +137,13 @@ impl Output {
         let _ = writeln!(io::stderr(), "{note}");
     }
 
+    /// Asks something on stderr; the answer stands on the same line.
+    pub fn ask(&self, question: impl Display) {
+        let mut stderr = io::stderr();
+        // Who cannot see the question gives no answer.
+        let _ = write!(stderr, "{question}").and_then(|()| stderr.flush());
+    }
+
     /// Foreign text as one safe line, or as it came where `--allow-escape-sequences` says so.
     #[must_use]
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {

@@ -37,8 +37,8 @@ pub(super) fn run(context: &Context, since: Since, accounts: &[String], format: 
             typed => accounts::unknown(config, typed, accounts::of_redis(&reader, typed).await?),
         };
         let mut changes = Changes::begin(reader, since, accounts, clock::now()).await?;
-        let mut table =
-            output.table(&["account", "fan", "name", "unread", "waiting", "spent", "written", "rev"]).right(3).right(5).right(7);
+        // Without `rev`: it is for programs, and leaves a terminal of 80 columns no room for names.
+        let mut table = output.table(&["account", "fan", "name", "unread", "waiting", "spent", "written"]).right(3).right(5);
         let (mut snapshots, mut conversations) = (Vec::new(), 0u64);
         while let Some(page) = changes.next().await.map_err(told)? {
             conversations += page.len() as u64;
@@ -83,7 +83,6 @@ fn row(table: &mut Table, snapshot: &ConversationSnapshot) {
         &waiting,
         &money(snapshot.spend.observed.total),
         &ago(now.since(snapshot.applied_at)),
-        &snapshot.rev.to_string(),
     ]);
 }
 

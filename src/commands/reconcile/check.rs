@@ -1,7 +1,7 @@
 //! The two stores against each other, and repairs.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, stderr, stdin};
+use std::io::{self, IsTerminal as _, stderr, stdin};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -72,7 +72,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
         walk.print(context.output(), args.output)?;
         outcome?;
         if args.repair {
-            return walk.repair(context.output(), config, &bus, args.yes).await;
+            return walk.repair(context.output(), config, &bus, &shutdown, args.yes).await;
         }
         Ok(if walk.checked.has_drifted() { Exit::Finding } else { Exit::Done })
     })
@@ -88,8 +88,8 @@ struct Walk {
 
 impl Walk {
     async fn begin(context: &Context, args: &Args, config: &Config, bus: &Bus) -> Result<Self, CommandError> {
-        let of =
-            format!("reconcile --check of {}", if args.accounts.is_empty() { "all accounts".to_owned() } else { args.accounts.join(", ") });
+        let whose = if args.accounts.is_empty() { "all accounts".to_owned() } else { args.accounts.join(", ") };
+        let of = format!("reconcile --check of {whose}{}", if args.history { ", with the history" } else { "" });
         let (reader, documents) = (Reader::open(&config.redis)?, backends::documents(config, Access::ReadOnly).await?);
         refuse_unknown(config, &args.accounts, &reader, &documents).await?;
         let checkpoint = args.checkpoint.as_deref().map(|path| Checkpoint::new(path, of));
@@ -191,7 +191,7 @@ impl Walk {
     }
 
     /// Asks for what is lost or conflicting to be written anew.
-    async fn repair(&self, output: &Output, config: &Config, bus: &Bus, sure: bool) -> Result<Exit, CommandError> {
+    async fn repair(&self, output: &Output, config: &Config, bus: &Bus, shutdown: &Shutdown, sure: bool) -> Result<Exit, CommandError> {
         let replays = self.findings.iter().filter(|finding| finding.drifts.iter().any(is_for_replay)).count() as u64;
         if replays > 0 {
             let told = "lack messages that no store has whole: replay the recordings of that time (docs/reconcile.md)";
@@ -203,7 +203,7 @@ impl Walk {
             output.note("nothing to repair");
             return Ok(left);
         }
-        if !sure && !confirmed(output, repairs.len())? {
+        if !sure && !confirmed(output, repairs.len(), shutdown).await? {
             output.note("nothing was repaired");
             return Ok(Exit::Finding);
         }
@@ -253,9 +253,27 @@ fn repairs_of(finding: &Finding) -> impl Iterator<Item = (&Finding, Store, bool)
     stores.into_iter().rev().map(move |(store, carries)| (finding, store, carries))
 }
 
-fn confirmed(output: &Output, repairs: usize) -> Result<bool, CommandError> {
-    output.note(format!("{} conversations are written anew. Go on? Type yes:", number(repairs as u64)));
-    let mut typed = String::new();
-    stdin().read_line(&mut typed).map_err(|error| CommandError::new(Exit::TryLater, "cannot read the answer").caused_by(&error))?;
+/// Whether a person types yes. A signal ends the question.
+async fn confirmed(output: &Output, repairs: usize, shutdown: &Shutdown) -> Result<bool, CommandError> {
+    output.ask(format!("{} repairs, each writes a conversation anew in one store. Go on? Type yes: ", number(repairs as u64)));
+    let (sender, answer) = tokio::sync::oneshot::channel();
+    // A read of a terminal cannot be taken back, so it gets a thread that nobody waits for.
+    std::thread::spawn(move || {
+        let mut typed = String::new();
+        // Nobody listens after a signal.
+        let _ = sender.send(stdin().read_line(&mut typed).map(|_| typed));
+    });
+    let typed = tokio::select! {
+        biased;
+        () = shutdown.requested() => {
+            output.note("");
+            return Err(interrupted(shutdown, "interrupted: nothing was repaired"));
+        }
+        answer = answer => answer.unwrap_or_else(|_| Err(io::Error::other("the terminal is gone"))),
+    };
+    let typed = typed.map_err(|error| CommandError::new(Exit::TryLater, "cannot read the answer").caused_by(&error))?;
+    if !typed.ends_with('\n') {
+        output.note("");
+    }
     Ok(typed.trim() == "yes")
 }
