@@ -173,11 +173,6 @@ async fn a_follower_ends_when_it_was_asked_to() {
     assert_eq!((idle.status.code(), idle.stdout.len()), (Some(0), 1));
     let idle = stores.run("tail-priority --last 0 --idle-timeout 50ms");
     assert_eq!((idle.status.code(), idle.stderr.as_slice()), (Some(1), &["no entries".to_owned()][..]));
-    let waits = stores.start("tail-priority --account 200000007 --count 1 -o raw");
-    waits.wait_stderr("no account 200000007 known here; did you mean 200000001? known: 200000001, 200000002; waiting for it", LIMIT);
-    stores.message("200000007", BOB, 19, "a new account").await;
-    let waits = waits.wait(LIMIT);
-    assert_eq!((waits.status.code(), waits.stdout.len()), (Some(0), 1), "{waits:?}");
     let counted = stores.start("tail-priority --last 1 --count 2 -o raw");
     counted.wait_stdout("message.liked", LIMIT);
     stores.message(B, BOB, 20, "twenty").await;
@@ -187,6 +182,11 @@ async fn a_follower_ends_when_it_was_asked_to() {
     let terminated = stores.start("tail-priority --last 1");
     terminated.wait_stdout("twenty-one", LIMIT);
     assert_code(&terminated.terminate(LIMIT), 0);
+    let waits = stores.start("tail-priority --account 200000007 --count 1 -o raw");
+    waits.wait_stderr("no account 200000007 known here; did you mean 200000001? known: 200000001, 200000002; waiting for it", LIMIT);
+    stores.message("200000007", BOB, 19, "a new account").await;
+    let waits = waits.wait(LIMIT);
+    assert_eq!((waits.status.code(), waits.stdout.len()), (Some(0), 1), "{waits:?}");
 }
 
 #[tokio::test]

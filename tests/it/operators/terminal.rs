@@ -59,13 +59,15 @@ fn lines(stores: &Stores, columns: u16, line: &str) -> Vec<String> {
     assert!(matches!(status.code(), Some(0 | 1)) && !lines.is_empty(), "{line}: {status}: {shown}");
     assert_inert(&lines);
     let hidden = |c: char| matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{3164}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
+    // In JSON a letter keeps the marks that it has: who reads it is no terminal.
+    let marks_max = if line.contains("-o ") { usize::MAX } else { 4 };
     for shown in &lines {
         assert_eq!(shown.chars().find(|&c| hidden(c)), None, "{line}: {shown:?}");
         let flood = shown.chars().fold((0, 0), |(run, most): (usize, usize), c| {
             let run = if matches!(c, '\u{301}' | '\u{489}') { run + 1 } else { 0 };
             (run, most.max(run))
         });
-        assert!(flood.1 <= 4, "{line}: {} marks on one letter", flood.1);
+        assert!(flood.1 <= marks_max, "{line}: {} marks on one letter", flood.1);
     }
     lines
 }

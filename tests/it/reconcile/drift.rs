@@ -96,7 +96,7 @@ async fn drift_made_by_hand_is_found_named_and_repaired() {
     let altered = "UPDATE summaries SET summary = CAST(json_set(CAST(summary AS TEXT), '$.messages_in', 4242) AS BLOB)";
     sqlite(&place, altered, &account, &conversations[7]);
     sqlite(&place, "UPDATE summaries SET fold = x'ff'", &account, &conversations[8]);
-    redis.run::<()>(&["HDEL", &key(9), "snapshot"]);
+    redis.run::<()>(&["HDEL", &key(9), "snapshot", "rev"]);
     redis.run::<()>(&["HDEL", &key(10), "fold"]);
     redis.run::<()>(&["ZADD", &format!("convpipe:{{{account}}}:awaiting"), "5", &conversations[11]]);
     sqlite(&place, "UPDATE summaries SET expire_at = 1", &account, &conversations[12]);
