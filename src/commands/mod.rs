@@ -10,6 +10,7 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+mod accounts;
 mod auth_refresh;
 mod checkpoint;
 mod completions;

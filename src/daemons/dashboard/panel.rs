@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::html::{Html, utc, waiting};
 use super::route::{Choice, Conversation, conversation_path, encode};
 use super::rows::waiting_class;
-use crate::runtime::units::{money, number};
+use crate::runtime::units::{criterion, money, number};
 use crate::schema::event::{Direction, EventKind, ReportedSpend, SubscriptionState};
 use crate::schema::text::OwnedText;
 use crate::schema::time::Millis;
@@ -120,12 +120,6 @@ fn who(html: &mut Html, snapshot: &ConversationSnapshot, now: Millis) {
     }
 }
 
-/// A criterion whose limit is an amount, `spend >= 50000`, with the amount as people write it.
-fn in_money(why: &str) -> String {
-    let amount = why.split_once(" >= ").and_then(|(what, minor)| Some((what, minor.parse().ok()?)));
-    amount.map_or_else(|| why.to_owned(), |(what, minor)| format!("{what} from {}", money(minor)))
-}
-
 /// `<dt>name</dt><dd>`, what `write` writes, `</dd>`.
 fn fact(html: &mut Html, name: &str, write: impl FnOnce(&mut Html)) {
     html.leaf("dt", &[], name).open("dd", &[]);
@@ -138,12 +132,8 @@ fn state(html: &mut Html, snapshot: &ConversationSnapshot, now: Millis) {
         html.leaf("span", &[("class", "tier")], &snapshot.tier);
     });
     fact(html, "High-value", |html| {
-        let why = if snapshot.high_value.is {
-            format!("yes: {}", snapshot.high_value.why.iter().map(|why| in_money(why)).collect::<Vec<_>>().join(", "))
-        } else {
-            "no".to_owned()
-        };
-        html.text(&why);
+        let why: Vec<_> = snapshot.high_value.why.iter().map(|why| criterion(why)).collect();
+        html.text(&if snapshot.high_value.is { format!("yes: {}", why.join(", ")) } else { "no".to_owned() });
     });
     if let Some(since) = snapshot.awaiting_reply_since {
         let ms = now.since(since);

@@ -104,7 +104,7 @@ fn extremes(server: &RedisServer) {
             snapshot["last_message"]["direction"] = if at % 3 == 2 { "out" } else { "in" }.into();
             (snapshot["unread"], snapshot["unread_more"]) = ((at * 17).into(), (at == 6).into());
             snapshot["tier"] = ["none", "gold", "platinum"][at % 3].into();
-            snapshot["high_value"] = json!({ "is": at % 2 == 0, "why": ["spend >= 50000", "list:vip"] });
+            snapshot["high_value"] = json!({ "is": at % 2 == 0, "why": ["spend_minor >= 50000", "list:vip"] });
             snapshot["awaiting_reply_since"] = json!(Millis(now.0 - step * step * 150_000));
             snapshot["spend"]["observed"]["total"] = 10_i64.pow(u32::try_from(at).unwrap() + 2).into();
             snapshot["last_ppv"] = json!({ "message_id": "1", "price": 123_456, "state": "sent", "at": now });

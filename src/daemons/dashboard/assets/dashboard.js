@@ -269,8 +269,8 @@
       panel.replaceChildren(back(), node("p", { class: "hint" }, gone ? "There is no such conversation, or no more." : "It cannot be read now: " + error.message));
     }
   }
-  // A criterion whose limit is an amount, `spend >= 50000`, with the amount as people write it.
-  const inMoney = (why) => why.replace(/^(.*) >= (\d+)$/, (_, what, minor) => what + " from " + money(Number(minor)));
+  // A criterion as it is stored, `spend_minor >= 50000`, in money: `spend >= $500.00`.
+  const criterion = (why) => why.replace(/^(spend|payment)_minor >= (\d+)$/, (_, what, minor) => what + " >= " + money(Number(minor)));
   const back = () => node("a", { class: "back", href: "/?tab=" + state.tab }, "← Inbox");
 
   function panelNodes(open, snapshot, events, base) {
@@ -281,7 +281,7 @@
     if (fan.username) ids.append("@", foreign("username", fan.username), " · ");
     ids.append("fan ", foreign("id", fan.id), " · account ", foreign("id", snapshot.account_id), " · written ", when(snapshot.applied_at));
     fact("Tier", span("tier", snapshot.tier));
-    fact("High-value", snapshot.high_value.is ? "yes: " + (snapshot.high_value.why || []).map(inMoney).join(", ") : "no");
+    fact("High-value", snapshot.high_value.is ? "yes: " + (snapshot.high_value.why || []).map(criterion).join(", ") : "no");
     if (snapshot.awaiting_reply_since) fact("Waiting", wait(snapshot.awaiting_reply_since));
     fact("Unread", snapshot.unread + (snapshot.unread_more ? "+" : ""));
     const last = snapshot.last_message;
