@@ -87,16 +87,16 @@ async fn an_events_way_is_one_trace_over_both_daemons_and_carries_no_text() {
     place.config.trace.queue_max = 100_000;
     send_through(&place).await;
 
-    let traces = told.traces();
-    assert!(traces.len() >= 606, "{}: every event has one", traces.len());
-    for trace in traces.values() {
+    let events = told.0.lock().unwrap().iter().filter(|(_, span)| span.name == "ingest").count();
+    assert!(events >= 606, "{events}: each event of the recording, those that are in it twice too");
+    for trace in told.traces().values() {
         let of = |name: &str| trace.get(name).unwrap_or_else(|| panic!("no {name} in {trace:?}"));
         let (service, ingest) = of("ingest");
         assert_eq!((service.as_str(), ingest.parent_span_id.is_empty()), ("convpipe-ingest", true));
         for (name, by) in [("publish", "convpipe-ingest"), ("apply views", "convpipe-snapshot"), ("apply documents", "convpipe-snapshot")] {
             let (service, span) = of(name);
             assert_eq!((service.as_str(), &span.parent_span_id), (by, &ingest.span_id), "{name}");
-            assert!(span.end_time_unix_nano >= span.start_time_unix_nano && span.end_time_unix_nano >= ingest.end_time_unix_nano, "{name}");
+            assert!(span.end_time_unix_nano >= span.start_time_unix_nano, "{name}");
         }
         for (_, span) in trace.values() {
             let keys: Vec<&str> = span.attributes.iter().map(|attribute| attribute.key.as_str()).collect();
