@@ -3,7 +3,7 @@
 use super::{CommandError, Exit};
 use crate::auth::{ArtifactError, LockError, Problem};
 use crate::backends::ProvisionError;
-use crate::bus::{BusError, PublishError, ServiceFault, StorageFault};
+use crate::bus::{BusError, PublishError, ServiceFault, StorageFault, SubscribeError};
 use crate::daemons::auth_refresh::RefreshError;
 use crate::daemons::dashboard::DashboardError;
 use crate::daemons::ingest::{IngestError, RecordError};
@@ -35,6 +35,16 @@ impl From<PublishError> for CommandError {
             PublishError::Service(service) => of_service(service.fault),
             PublishError::TooLarge { .. } | PublishError::Refused { .. } => Exit::BadData,
             PublishError::Storage(_) | PublishError::Closed => Exit::Unavailable,
+        };
+        Self::of(exit, &error)
+    }
+}
+
+impl From<SubscribeError> for CommandError {
+    fn from(error: SubscribeError) -> Self {
+        let exit = match &error {
+            SubscribeError::Service(service) => of_service(service.fault),
+            SubscribeError::Storage(_) | SubscribeError::Closed => Exit::Unavailable,
         };
         Self::of(exit, &error)
     }
