@@ -100,10 +100,9 @@ async fn an_event_that_is_poison() {
     let redis = RedisServer::start();
     let place = Place::new(&redis.url(), "convpipe");
     let (_snapshot, at) = start(&place, &["snapshot"]);
-    // Both subscriptions are there.
-    wait_for(&at, "/readyz", 200);
     place.publish(vec![Envelope::new(7, &[("ce-accountid", "200000001")], b"\xff is no event")]).await;
-    moves(&at, "ConvpipePoison", "convpipe_snapshot_poison_messages_total", |poison| poison == 2.0).await;
+    // Once for each subscription; that of the views may be rewound, because this Redis is new.
+    moves(&at, "ConvpipePoison", "convpipe_snapshot_poison_messages_total", |poison| poison >= 2.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
