@@ -494,7 +494,13 @@
       showMemory(accounts.memory);
       fault(null);
     } catch (error) {
-      if (error.status === 503) live("away", "Redis is away");
+      if (error.status === 503) {
+        live("away", "Redis is away");
+        if ($("fault").hidden) {
+          $("fault").textContent = "Redis cannot be read: " + error.message + ". What is shown may be old.";
+          $("fault").hidden = false;
+        }
+      }
       setTimeout(load, 1000);
     }
     const meanwhile = state.loading;
