@@ -173,7 +173,8 @@ impl Page<'_> {
             html.text(&gap.reason.as_ref().map_or_else(String::new, |reason| format!(" · {reason}"))).close("span");
         }
         if let Some(auth) = &strip.auth {
-            html.leaf("span", &[("class", "auth")], &format!("session: {}", auth.status.replace('_', " ")));
+            let class = if auth.status == "ready" { "auth old" } else { "auth" };
+            html.leaf("span", &[("class", class)], &format!("session: {}", auth.status.replace('_', " ")));
         }
         html.close("li");
     }

@@ -47,14 +47,17 @@ struct Unreadable {
 }
 
 impl Unreadable {
-    fn note(&mut self, error: ViewsError) {
-        self.count += 1;
-        self.first.get_or_insert(error);
+    /// One that could not be read before either has been told already.
+    fn note(&mut self, before: Option<&Arc<Row>>, error: ViewsError) {
+        if before.is_none_or(|row| !row.unreadable) {
+            self.count += 1;
+            self.first.get_or_insert(error);
+        }
     }
 
     fn tell(self) {
         if let Some(error) = self.first {
-            tracing::warn!(%error, count = self.count, "conversations cannot be read; they are marked on the page until they are written again");
+            tracing::warn!(%error, count = self.count, "conversations cannot be read; they are marked on the page until they can be");
         }
     }
 }
@@ -241,8 +244,8 @@ impl Watcher {
                 Ok(_) => again.entry(*account).or_default().push(Again { id, activity: *activity, stored_rev }),
                 Err(error) => {
                     let row = Row::unreadable(&accounts[*account], id, None, *activity, known.map(Arc::as_ref));
+                    unreadable.note(known, error);
                     self.keep(&accounts[*account], id, row, change);
-                    unreadable.note(error);
                 }
             }
         }
@@ -273,8 +276,8 @@ impl Watcher {
                 Ok(None) => continue,
                 Err(error) => {
                     let row = Row::unreadable(account, id, stored_rev, activity, before.map(Arc::as_ref));
+                    unreadable.note(before, error);
                     self.keep(account, id, row, change);
-                    unreadable.note(error);
                     continue;
                 }
             };

@@ -66,6 +66,13 @@ impl Chromium {
 
     /// Calls a method of the protocol.
     pub(super) async fn call(&mut self, method: &str, params: Value) -> Value {
+        let said = self.said(method, params).await;
+        assert!(said["error"].is_null(), "{method}: {said}");
+        said["result"].clone()
+    }
+
+    /// What the browser says to a call: `result` or `error`.
+    async fn said(&mut self, method: &str, params: Value) -> Value {
         self.number += 1;
         let mut call = json!({ "id": self.number, "method": method, "params": params });
         if let Some(session) = &self.session {
@@ -76,8 +83,7 @@ impl Chromium {
             let message = tokio::time::timeout(LIMIT, self.socket.next()).await.unwrap_or_else(|_| panic!("no answer to {method}"));
             let said: Value = serde_json::from_str(message.unwrap().unwrap().to_text().unwrap()).unwrap();
             if said["id"] == self.number {
-                assert!(said["error"].is_null(), "{method}: {said}");
-                return said["result"].clone();
+                return said;
             }
             match said["method"].as_str() {
                 Some("Network.requestWillBeSent") => self.requests.extend(said["params"]["request"]["url"].as_str().map(str::to_owned)),
@@ -95,9 +101,12 @@ impl Chromium {
         self.call("Page.navigate", json!({ "url": url })).await;
     }
 
-    /// The value of an expression.
+    /// The value of an expression; null while one page makes place for the next.
     pub(super) async fn value(&mut self, expression: &str) -> Value {
-        self.call("Runtime.evaluate", json!({ "expression": expression, "returnByValue": true })).await["result"]["value"].clone()
+        let said = self.said("Runtime.evaluate", json!({ "expression": expression, "returnByValue": true })).await;
+        let error = said["error"]["message"].as_str().unwrap_or_default();
+        assert!(error.is_empty() || error.contains("navigated") || error.contains("context"), "{expression}: {said}");
+        said["result"]["result"]["value"].clone()
     }
 
     /// What the promise of an expression comes to.

@@ -49,7 +49,8 @@ async fn pictures_to_look_at() {
 }
 
 const LIVE: &str = "document.getElementById('live') !== null && document.getElementById('live').dataset.state === 'live'";
-const AWAY: &str = "document.getElementById('live') !== null && document.getElementById('live').dataset.state === 'away'";
+const AWAY: &str =
+    "document.getElementById('fault') !== null && document.getElementById('fault').innerText.startsWith('Redis cannot be read')";
 /// Name, path, and when it is there.
 const PAGES: [(&str, &str, &str); 9] = [
     ("inbox", "/", LIVE),

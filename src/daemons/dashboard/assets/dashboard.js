@@ -393,7 +393,7 @@
       const isNews = strip.gap.reason !== "start" && Date.now() - Date.parse(strip.gap.to) < GAP_NEWS_MS;
       item.append(node("span", { class: isNews ? "gap" : "gap old" }, "gap ", when(strip.gap.to), strip.gap.reason ? " · " + strip.gap.reason : ""));
     }
-    if (strip.auth) item.append(span("auth", "session: " + strip.auth.status.replaceAll("_", " ")));
+    if (strip.auth) item.append(span(strip.auth.status === "ready" ? "auth old" : "auth", "session: " + strip.auth.status.replaceAll("_", " ")));
     return item;
   }
 
@@ -494,7 +494,13 @@
       showMemory(accounts.memory);
       fault(null);
     } catch (error) {
-      if (error.status === 503) live("away", "Redis is away");
+      if (error.status === 503) {
+        live("away", "Redis is away");
+        if ($("fault").hidden) {
+          $("fault").textContent = "Redis cannot be read: " + error.message + ". What is shown may be old.";
+          $("fault").hidden = false;
+        }
+      }
       setTimeout(load, 1000);
     }
     const meanwhile = state.loading;
