@@ -119,10 +119,10 @@ pub struct Judging<'p> {
     pub summary_ttl_ms: i64,
     /// The inbox and the index of who waits name as many as they may.
     pub indexes_full: bool,
-    /// Deliveries wait for the consumer of Redis.
-    pub views_wait: bool,
-    /// Deliveries wait for the consumer of the documents.
-    pub documents_wait: bool,
+    /// When the oldest delivery was published that waits for the consumer of Redis; `None` where none does.
+    pub views_wait: Option<Millis>,
+    /// The same for the consumer of the documents.
+    pub documents_wait: Option<Millis>,
 }
 
 /// What is the matter with one conversation; the worst first, nothing where all is well.
@@ -197,7 +197,7 @@ impl Judging<'_> {
     fn absent(&self, store: Store, written_at: Millis, ttl_ms: i64, is_known: bool) -> Drift {
         let class = if self.now.since(written_at) >= ttl_ms {
             Class::Expired
-        } else if self.moves(written_at) || self.waits(store) {
+        } else if self.moves(written_at) || self.explains(store, written_at) {
             Class::Late
         } else {
             Class::Lost
@@ -259,10 +259,14 @@ impl Judging<'_> {
         }
         let store = if ours.received_at > theirs.received_at { Store::Documents } else { Store::Views };
         let is_behind = ours.received_at != theirs.received_at;
-        let may_settle = self.moves(applied_at(&view.snapshot)) || self.moves(written_at(document));
+        let (view_at, document_at) = (applied_at(&view.snapshot), written_at(document));
+        let may_settle = self.moves(view_at)
+            || self.moves(document_at)
+            || self.explains(Store::Views, document_at)
+            || self.explains(Store::Documents, view_at);
         let (class, what) = match is_behind {
             // Which of the two is behind, times alone do not tell: what is on its way may be older than what came last.
-            _ if may_settle || self.views_wait || self.documents_wait => (Class::Late, fields),
+            _ if may_settle => (Class::Late, fields),
             true => (Class::Lost, std::iter::once("newest events".to_owned()).chain(fields).collect()),
             false => (Class::Conflicting, fields),
         };
@@ -303,11 +307,14 @@ impl Judging<'_> {
         age_ms <= self.settle_ms && age_ms >= -AHEAD_MAX_MS
     }
 
-    const fn waits(&self, store: Store) -> bool {
-        match store {
+    /// Whether what waits for a store may be what the other one, written then, has more. A delivery that was published later cannot be: so a backlog that
+    /// is never quite empty hides no loss.
+    fn explains(&self, store: Store, other_written_at: Millis) -> bool {
+        let oldest = match store {
             Store::Views => self.views_wait,
             Store::Documents => self.documents_wait,
-        }
+        };
+        oldest.is_some_and(|published_at| published_at <= other_written_at)
     }
 
     fn snapshot(&self, state: &ConversationState) -> Value {

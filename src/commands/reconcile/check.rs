@@ -180,7 +180,7 @@ impl Walk {
         output.flush()?;
         for (waits, consumer) in [(views_backlog, "Redis"), (documents_backlog, "the documents")] {
             if waits {
-                output.note(format!("deliveries wait for {consumer}, so what is behind there counts as late"));
+                output.note(format!("deliveries wait for {consumer}, so what they may still bring there counts as late"));
             }
         }
         let told: Vec<String> =

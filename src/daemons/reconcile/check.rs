@@ -180,7 +180,7 @@ impl Check {
     /// Whether deliveries wait for the consumer of Redis, and for that of the documents.
     #[must_use]
     pub const fn backlogs(&self) -> (bool, bool) {
-        (self.waits.views, self.waits.documents)
+        (self.waits.views.is_some(), self.waits.documents.is_some())
     }
 
     /// How many conversations there are about; the inboxes know, as far as they are not full.

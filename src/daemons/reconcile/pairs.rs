@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures_util::future;
 
-use crate::bus::{Bus, BusError};
+use crate::bus::{Backlog, Bus, BusError};
 use crate::config::{BusConfig, Config, HistoryScope};
 use crate::daemons::snapshot::Policies;
 use crate::documents::{Documents, DocumentsError, HistoryPage, StoredSummary};
@@ -26,11 +26,11 @@ const MESSAGES: usize = 40;
 /// Histories read at once.
 const HISTORIES: usize = 16;
 
-/// Whether deliveries wait for the consumer of Redis, and for that of the documents.
+/// When the oldest deliveries were published that wait for the consumer of Redis, and for that of the documents; `None` where none does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Waits {
-    pub(super) views: bool,
-    pub(super) documents: bool,
+    pub(super) views: Option<Millis>,
+    pub(super) documents: Option<Millis>,
 }
 
 /// Reads and judges pairs.
@@ -224,11 +224,15 @@ fn document_side(stored: &StoredSummary) -> DocumentSide {
     DocumentSide { summary: stored.summary.clone(), state: ConversationState::decode(&stored.fold).ok().map(Box::new) }
 }
 
-/// Whether the subscription has deliveries that nobody has acked; not, where that cannot be told.
-async fn waits(bus: &Bus, topic: &str, subscription: &str) -> Result<bool, BusError> {
+/// When the oldest delivery was published that nobody has acked, or a little before; nothing where there is none, and where that cannot be told.
+async fn waits(bus: &Bus, topic: &str, subscription: &str) -> Result<Option<Millis>, BusError> {
+    let now = clock::now();
     match bus.backlog(topic, subscription).await {
-        Ok(backlog) => Ok(backlog.messages.is_some_and(|messages| messages > 0)),
-        Err(BusError::NoSubscription { .. }) => Ok(false),
+        Ok(Backlog { messages: Some(1..), oldest_age }) => {
+            let age_ms = oldest_age.and_then(|age| i64::try_from(age.as_millis()).ok());
+            Ok(Some(age_ms.map_or(Millis(0), |age_ms| now.plus(-age_ms))))
+        }
+        Ok(_) | Err(BusError::NoSubscription { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }

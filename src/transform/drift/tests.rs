@@ -26,8 +26,8 @@ fn judging(policy: &CompiledPolicy) -> Judging<'_> {
         view_ttl_ms: VIEW_TTL_MS,
         summary_ttl_ms: SUMMARY_TTL_MS,
         indexes_full: false,
-        views_wait: false,
-        documents_wait: false,
+        views_wait: None,
+        documents_wait: None,
     }
 }
 
@@ -104,7 +104,7 @@ fn what_a_store_does_not_have_is_late_lost_or_expired_by_its_age() {
         (-AHEAD_MAX_MS, false, Late),
         (-AHEAD_MAX_MS - 1, false, Lost),
     ] {
-        let judging = Judging { views_wait: waits, ..judging(&policy) };
+        let judging = Judging { views_wait: waits.then_some(NOW.plus(-age_ms)), ..judging(&policy) };
         let name = format!("{age_ms} ms, deliveries wait: {waits}");
         check(&name, None, Some(&document(3, NOW.plus(-age_ms))), &judging, &[(expected, Store::Views, "all")]);
     }
@@ -117,13 +117,21 @@ fn what_a_store_does_not_have_is_late_lost_or_expired_by_its_age() {
     ] {
         // Redis keeps it longer here than the documents do.
         let view_ttl_ms = 2 * SUMMARY_TTL_MS;
-        let judging = Judging { documents_wait: waits, view_ttl_ms, ..judging(&policy) };
+        let judging = Judging { documents_wait: waits.then_some(NOW.plus(-age_ms)), view_ttl_ms, ..judging(&policy) };
         let side = ViewSide { ttl_ms: Some(view_ttl_ms - age_ms), ..view(3, NOW.plus(-age_ms)) };
         check(&format!("{age_ms} ms, deliveries wait: {waits}"), Some(&side), None, &judging, &[(expected, Store::Documents, "all")]);
     }
     // What waits for one consumer explains nothing of the other store.
-    let other = Judging { documents_wait: true, ..judging(&policy) };
+    let other = Judging { documents_wait: Some(Millis(0)), ..judging(&policy) };
     check("another's backlog", None, Some(&document(3, HOUR_AGO)), &other, &[(Lost, Store::Views, "all")]);
+    // Nor does what was published after the other store had it.
+    for (oldest, expected) in [(HOUR_AGO, Late), (HOUR_AGO.plus(1), Lost)] {
+        let judging = Judging { views_wait: Some(oldest), ..judging(&policy) };
+        check("a young backlog", None, Some(&document(3, HOUR_AGO)), &judging, &[(expected, Store::Views, "all")]);
+        let (view, document) = (view(3, HOUR_AGO), document(4, HOUR_AGO));
+        let what = if expected == Late { "event_id" } else { "newest events" };
+        check("a young backlog, behind", Some(&view), Some(&document), &judging, &[(expected, Store::Views, what)]);
+    }
 }
 
 #[test]
@@ -139,7 +147,7 @@ fn a_store_that_is_behind_is_late_until_it_should_have_settled() {
         ("Redis behind, at the edge", 3, settled, 4, settled.plus(1), false, (Late, Store::Views, "event_id")),
         ("Redis behind and written to, at the edge", 3, settled.plus(1), 4, settled, false, (Late, Store::Views, "event_id")),
     ] {
-        let judging = Judging { views_wait: waits, ..judging(&policy) };
+        let judging = Judging { views_wait: waits.then_some(settled), ..judging(&policy) };
         check(name, Some(&view(view_has, view_at)), Some(&document(document_has, document_at)), &judging, &[expected]);
     }
     let found = compare(Some(&view(4, settled)), Some(&document(3, settled)), &judging(&policy));
@@ -175,7 +183,7 @@ fn what_is_not_what_its_own_state_says_conflicts_unless_it_is_just_written() {
             ("last seen", sound_view.clone(), with(&|summary| summary.last_seen_at = Some(NOW)), Store::Documents, "last_seen_at"),
             ("state of the documents", sound_view.clone(), DocumentSide { state: None, ..document(3, at) }, Store::Documents, "fold"),
         ] {
-            let judging = Judging { views_wait: true, documents_wait: true, ..judging(&policy) };
+            let judging = Judging { views_wait: Some(Millis(0)), documents_wait: Some(Millis(0)), ..judging(&policy) };
             check(&format!("{name}, {age_ms} ms"), Some(&view), Some(&document), &judging, &[(class, store, what)]);
         }
     }
