@@ -138,7 +138,8 @@ async fn look(context: &Context, config: &Config, args: &Args, bus: &Bus, wanted
     }
     output.flush()?;
     let fed = report.counted().fed;
-    output.note(format!("{} of {} records can be fed back: add --to bus", number(fed), number(report.records())));
+    let how = if fed > 0 { ": add --to bus" } else { "" };
+    output.note(format!("{} of {} records can be fed back{how}", number(fed), number(report.records())));
     conclude(report.counted())
 }
 

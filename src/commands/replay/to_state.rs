@@ -135,6 +135,9 @@ pub(super) fn summary(output: &Output, outcome: &Outcome) {
     let list = |pairs: Vec<(String, u64)>| {
         pairs.into_iter().map(|(name, count)| format!("{name} {}", number(count))).collect::<Vec<_>>().join(" · ")
     };
+    if events == 0 {
+        return;
+    }
     output.note(format!("kinds     {}", list(counts.kinds.iter().map(|(kind, &count)| (kind.name().to_owned(), count)).collect())));
     if rejected > 0 {
         output.note(format!(

@@ -45,7 +45,7 @@ fn every_example_of_the_help_is_a_right_line() {
 /// Whether a line needs neither a service nor a file that only its reader has.
 fn is_local(line: &str) -> bool {
     const ALONE: [&str; 4] = ["convpipe config ", "convpipe schema", "convpipe completions ", "source <(convpipe completions "];
-    let plays = line.starts_with("convpipe replay ") && !line.contains("--serve") && !line.contains(" rec/");
+    let plays = line.starts_with("convpipe replay ") && !line.contains("--serve") && !line.contains(" rec/") && !line.contains("/tmp/");
     plays || ALONE.iter().any(|begin| line.starts_with(begin))
 }
 
