@@ -29,5 +29,6 @@ mod provision;
 mod reconcile;
 mod replay;
 mod schema;
+mod status;
 mod views;
 mod ws;
