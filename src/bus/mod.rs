@@ -92,6 +92,24 @@ impl Bus {
         }
     }
 
+    /// Looks at what a subscription has not acked yet, oldest first, at most so many messages and bytes, and takes none; [`Search::searched`] says how many
+    /// there are. Of a subscription that does not exist yet it is all that the topic holds. `None` for Pub/Sub, which shows a message only to who takes it.
+    ///
+    /// # Errors
+    /// Where its storage cannot be read.
+    pub async fn waiting(
+        &self,
+        topic: &str,
+        subscription: &str,
+        messages_max: usize,
+        bytes_max: usize,
+    ) -> Result<Option<Search>, BusError> {
+        match self {
+            Self::Embedded(bus) => bus.waiting(topic, subscription, messages_max, bytes_max).await.map(Some),
+            Self::Google(_) => Ok(None),
+        }
+    }
+
     /// What a subscription has not acked yet, as far as the engine can tell: see [`Backlog`].
     ///
     /// # Errors
@@ -259,7 +277,7 @@ pub struct Backlog {
     pub oldest_age: Option<Duration>,
 }
 
-/// What [`Bus::search`] found. Empty for a topic that does not exist.
+/// What [`Bus::search`] or [`Bus::waiting`] found. Empty for a topic that does not exist.
 #[derive(Debug, Clone, Default)]
 pub struct Search {
     /// When the oldest message that is still held was published.

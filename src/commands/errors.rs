@@ -3,7 +3,7 @@
 use super::{CommandError, Exit};
 use crate::auth::{ArtifactError, LockError, Problem};
 use crate::backends::ProvisionError;
-use crate::bus::{BusError, PublishError, ServiceFault, StorageFault};
+use crate::bus::{BusError, PublishError, ServiceFault, StorageFault, SubscribeError};
 use crate::daemons::auth_refresh::RefreshError;
 use crate::daemons::dashboard::DashboardError;
 use crate::daemons::ingest::{IngestError, RecordError};
@@ -12,6 +12,7 @@ use crate::daemons::reconcile::CheckError;
 use crate::daemons::snapshot::SnapshotError;
 use crate::documents::DocumentsError;
 use crate::runtime::telemetry::TelemetryError;
+use crate::runtime::trace::TraceError;
 use crate::runtime::trust::TrustError;
 use crate::transform::materialize::MaterializeError;
 use crate::transform::policy::PolicyError;
@@ -34,6 +35,16 @@ impl From<PublishError> for CommandError {
             PublishError::Service(service) => of_service(service.fault),
             PublishError::TooLarge { .. } | PublishError::Refused { .. } => Exit::BadData,
             PublishError::Storage(_) | PublishError::Closed => Exit::Unavailable,
+        };
+        Self::of(exit, &error)
+    }
+}
+
+impl From<SubscribeError> for CommandError {
+    fn from(error: SubscribeError) -> Self {
+        let exit = match &error {
+            SubscribeError::Service(service) => of_service(service.fault),
+            SubscribeError::Storage(_) | SubscribeError::Closed => Exit::Unavailable,
         };
         Self::of(exit, &error)
     }
@@ -97,6 +108,12 @@ impl From<ArtifactError> for CommandError {
 
 impl From<PolicyError> for CommandError {
     fn from(error: PolicyError) -> Self {
+        Self::of(Exit::Config, &error)
+    }
+}
+
+impl From<TraceError> for CommandError {
+    fn from(error: TraceError) -> Self {
         Self::of(Exit::Config, &error)
     }
 }

@@ -12,6 +12,7 @@ use crate::daemons::ingest::{self, Artifacts, Counters, Ingest, IngestMetrics, M
 use crate::runtime::clock::{self, Clock};
 use crate::runtime::health::{Health, Listener};
 use crate::runtime::shutdown::Shutdown;
+use crate::runtime::trace::Tracer;
 use crate::runtime::trust::Trust;
 use crate::schema::artifact::RequestReason;
 use crate::ws::socket::{self, Endpoint};
@@ -102,6 +103,7 @@ pub(super) async fn serve(
     let (recorder, writer) = Recorder::start(&config.ingest.record, &counters)?.unzip();
     let (events, quarantine) = (bus.publisher(&config.bus.topic)?, bus.publisher(&config.bus.quarantine_topic)?);
     let health = Health::new(Duration::from_secs(config.health.stall_s));
+    let tracer = Tracer::open(&config.trace, "ingest")?;
     let metrics = IngestMetrics {
         counters: counters.clone(),
         events: events.counters(),
@@ -123,10 +125,12 @@ pub(super) async fn serve(
         quarantine,
         counters,
         health,
+        tracer: tracer.clone(),
         on_live,
         on_refused: Some(ask_for_another(ArtifactStore::new(&config.auth.dir))),
     };
     let served = ingest::run(service, shutdown).await;
+    tracer.close().await;
     if let Some(writer) = writer
         && !writer.finish(RECORD_MAX).await
     {

@@ -12,6 +12,7 @@ mod wrap;
 
 use std::sync::Arc;
 
+use super::accounts;
 use super::output::{Output, Tone};
 use super::read::{Format, ReadArgs, Window};
 use super::streams::{self, Entry, Reading};
@@ -29,6 +30,7 @@ use report::{Message, Report};
 
 /// Show everything known of one fan
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "convpipe inspect-fan [OPTIONS] <FAN>\n       convpipe inspect-fan --explain <EVENT_ID> [FAN]")]
 #[command(after_help = "\
 Four sections for each account that knows the fan: the snapshot and the newest
 events of the high-value stream (Redis), the summary and the newest messages
@@ -75,13 +77,24 @@ pub struct Args {
     #[arg(long, group = "what")]
     transcript: bool,
     /// Where this event is, and why it is not where it is not
-    #[arg(long, group = "what", value_name = "EVENT_ID")]
+    #[arg(long, group = "what", value_name = "EVENT_ID", value_parser = event_id)]
     explain: Option<String>,
     /// With --history and --transcript: only messages before this place, as stderr named it
     #[arg(long, value_name = "CURSOR", conflicts_with_all = ["until", "events", "explain"], value_parser = cursor)]
     before: Option<HistoryCursor>,
     #[command(flatten)]
     read: ReadArgs,
+}
+
+/// What cannot be the id of an event is found nowhere, and that would say nothing.
+fn event_id(typed: &str) -> Result<String, String> {
+    let parts = typed.split(':');
+    if parts.clone().count() >= 3 && parts.clone().all(|part| !part.is_empty()) {
+        return Ok(typed.to_owned());
+    }
+    Err("no event has such an id; one looks like onlyfans:200000001:msg:6400000000001:received, and stands in the `id` of an event and the \
+         `event.id` of an entry, as -o jsonl prints them"
+        .to_owned())
 }
 
 fn cursor(typed: &str) -> Result<HistoryCursor, String> {
@@ -105,6 +118,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
     refuse_options_of_streams(&args.read)?;
     let now = clock::now();
     if let Some(id) = &args.explain {
+        refuse_choices(&args.read)?;
         return context.block_on(explain(context, config, args, id, now));
     }
     if args.transcript && args.read.output != Format::Table {
@@ -135,6 +149,10 @@ async fn show(context: &Context, config: &Config, args: &Args, fan: &str, wanted
     for account in accounts {
         reports.push(stores.report(&account, fan, &wanted).await);
     }
+    let unknown = match &args.read.accounts[..] {
+        [] => None,
+        typed => accounts::unknown(config, typed, stores.accounts(typed).await),
+    };
     let is_anywhere = reports.iter().any(Report::is_found);
     let failed = stores.failure();
     // An account that was named and does not know the fan is told only where another one does, or where nobody could say.
@@ -144,6 +162,12 @@ async fn show(context: &Context, config: &Config, args: &Args, fan: &str, wanted
     output.flush()?;
     if wanted.part != Part::Overview {
         older(output, &reports);
+    }
+    if let Some(failures) = wanted.filter.as_ref().and_then(|filter| filter.failures()) {
+        streams::tell_failures(output, failures);
+    }
+    if let Some(unknown) = unknown.filter(|_| failed.is_none()) {
+        output.note(unknown.told());
     }
     match failed {
         Some(error) => Err(error),
@@ -199,6 +223,20 @@ fn refuse_options_of_streams(read: &ReadArgs) -> Result<(), CommandError> {
     }
 }
 
+/// Options that choose among many, where one is named.
+fn refuse_choices(read: &ReadArgs) -> Result<(), CommandError> {
+    let typed = [
+        (read.last.is_some(), "--last"),
+        (read.since.is_some(), "--since"),
+        (read.until.is_some(), "--until"),
+        (read.filter.is_some(), "--filter"),
+    ];
+    match typed.into_iter().find(|(is_typed, _)| *is_typed) {
+        Some((_, option)) => Err(CommandError::new(Exit::Usage, format!("{option} does not go with --explain, which looks for one event"))),
+        None => Ok(()),
+    }
+}
+
 fn last(read: &ReadArgs, default: usize) -> Result<usize, CommandError> {
     let default = if read.since.is_some() { LAST_MAX } else { default };
     match read.last.map(usize::try_from) {
@@ -239,5 +277,5 @@ async fn events(context: &Context, config: &Config, args: &Args, fan: &str) -> R
         row: &mut |output, entry| page::event(output, entry),
         nothing: &nothing,
     };
-    streams::run(context, &config.redis, reading).await
+    streams::run(context, config, reading).await
 }

@@ -10,8 +10,10 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+mod accounts;
 mod auth_refresh;
 mod checkpoint;
+mod complete;
 mod completions;
 mod config;
 mod context;
@@ -99,6 +101,9 @@ pub enum Command {
     Schema(schema::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
+    /// Print the ids that complete a command line
+    #[command(hide = true)]
+    Complete(complete::Args),
     /// Write the man pages
     #[command(hide = true)]
     Man(man::Args),
@@ -126,6 +131,7 @@ pub fn run(context: &Context, command: Command) -> Result<Exit, CommandError> {
         Command::Config(args) => config::run(context, &args),
         Command::Schema(args) => schema::run(context, &args),
         Command::Completions(args) => completions::run(context, &args),
+        Command::Complete(args) => complete::run(context, &args),
         Command::Man(args) => man::run(context, &args),
     }
 }

@@ -29,16 +29,16 @@ pub struct ReadArgs {
     #[arg(long, value_name = "ID", conflicts_with = "since")]
     pub from_id: Option<String>,
     /// Go on with what comes
-    #[arg(short, long, overrides_with = "no_follow", conflicts_with = "until")]
+    #[arg(short, long, conflicts_with_all = ["no_follow", "until"])]
     follow: bool,
     /// End with what is there
-    #[arg(long, overrides_with = "follow")]
+    #[arg(long)]
     no_follow: bool,
     /// End after N
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// End when nothing came for this long: `30s`, `5m`
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with_all = ["no_follow", "until"])]
     pub idle_timeout: Option<Duration>,
     /// End with exit 1 where something may have been missed
     #[arg(long)]
@@ -250,9 +250,10 @@ mod tests {
 
     #[test]
     fn what_is_typed_is_what_is_meant() {
-        let args = typed("--account 1 --account 2 --since 1h --until 10m -o jsonl --count 3 --idle-timeout 5s").unwrap();
+        let args = typed("--account 1 --account 2 --since 1h --until 10m -o jsonl --count 3").unwrap();
         assert!(args.wants_account("2") && !args.wants_account("3"));
-        assert_eq!((args.output, args.count, args.idle_timeout), (Format::Jsonl, Some(3), Some(Duration::from_secs(5))));
+        assert_eq!((args.output, args.count, args.idle_timeout), (Format::Jsonl, Some(3), None));
+        assert_eq!(typed("--follow --idle-timeout 5s").unwrap().idle_timeout, Some(Duration::from_secs(5)));
         let now = Millis(3_600_000);
         assert_eq!(args.window(now).unwrap(), Window { since: Some(Millis(0)), until: Some(Millis(3_000_000)) });
         assert_eq!(typed("--since 1m --until 1h").unwrap().window(now).unwrap_err().exit(), Exit::Usage);
@@ -262,8 +263,6 @@ mod tests {
             ("", false, false),
             ("--follow", false, true),
             ("--no-follow", true, false),
-            ("--follow --no-follow", true, false),
-            ("--no-follow --follow", false, true),
             ("--until 1m", true, false),
             ("--strict --no-retry", true, true),
         ] {
@@ -275,6 +274,10 @@ mod tests {
             "--from-id x --since 1m",
             "--count 0",
             "--follow --until 1m",
+            "--follow --no-follow",
+            "--no-follow --follow",
+            "--idle-timeout 5s --no-follow",
+            "--idle-timeout 5s --until 1m",
             "-o yaml",
             "--filter event.txt==''",
         ] {

@@ -24,20 +24,24 @@ cursor: what you hold and were not told of now is void.
 For operators: --check compares each conversation in Redis with the documents.
   lost         a store does not have it, or not the newest events of it
   conflicting  what stands there is not what its own events say
-  late         a store is behind: within --settle, or deliveries wait
+  late         a store is behind: within --settle, deliveries wait, or it is
+               being written to; what looks worse is looked at twice
   trimmed      an index is full and names more recent ones
   expired      its time has run out, as it should
 --repair checks, asks, and publishes a repair.requested for each that is lost or
 conflicting. The snapshot service then rewrites Redis from the documents, or the
-summary from the history and what Redis knows. docs/reconcile.md has more.
+summary from the history and what Redis knows. Messages that --history finds
+missing stand in no store whole: a replay of the recordings brings them back.
+docs/reconcile.md has more.
 
-Exit: 0 the stores agree; 1 something is lost or conflicting; 69 a store is
-down; 75 Redis lost data while it was read.
+Exit: 0 the stores agree; 1 something is lost or conflicting, or nobody knows
+the account; 69 a store is down; 75 Redis lost data while it was read.
 
 Examples:
   convpipe reconcile --since 15m -o jsonl
   convpipe reconcile --since \"$cursor\" -o jsonl | jq -r 'select(.cursor).cursor'
   convpipe reconcile --check --samples 1000
+  convpipe reconcile --check --history --account 200000001
   convpipe reconcile --repair --account 200000001")]
 pub struct Args {
     /// What was written since: `15m` ago, a date or time, or the cursor of an earlier call
@@ -58,6 +62,9 @@ pub struct Args {
     /// How long a store may be behind
     #[arg(long, value_name = "DURATION", value_parser = read::duration, default_value = "60s", conflicts_with = "since")]
     settle: Duration,
+    /// Also look for the newest messages of each conversation in the history: one query more for each
+    #[arg(long, conflicts_with = "since")]
+    history: bool,
     /// Note in this file how far the check has got, and go on from there
     #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "samples"])]
     checkpoint: Option<PathBuf>,

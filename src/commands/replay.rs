@@ -1,5 +1,6 @@
-//! `convpipe replay`: recordings, folded in memory, published to the bus, or served over a WebSocket.
+//! `convpipe replay`: recordings, folded in memory, published to the bus, or served over a WebSocket; and what lies in the quarantine.
 
+mod quarantine;
 pub(super) mod serve;
 mod stats;
 mod to_bus;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 
 use super::checkpoint::Checkpoint;
 use super::output::{Progress, number};
-use super::read::{self, Format, Moment};
+use super::read::{self, Format, Moment, Window};
 use super::{CommandError, Context, Exit, interrupted};
 use crate::daemons::playback::{self, Overview, Playback, PlaybackSettings, Played, Recording, RecordingError, Speed};
 use crate::runtime::clock;
@@ -23,15 +24,26 @@ use crate::transform::filter::Filter;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A recording is JSON lines, one {\"t_ms\", \"account\", \"frame\"} a line; plain, gzip
-or Zstandard; - is standard input. By default nothing is written: the frames are
+or Zstandard; - is standard input. A line may also be an event, as inspect-fan
+--events -o jsonl prints it. By default nothing is written: the frames are
 folded in memory and the resulting snapshots printed. With --serve playing
 begins when the first account connects.
 
 --checkpoint notes how many frames are published, so that the same command goes
 on there after an interruption; at most 512 frames come twice, which the fold
-knows. A bus that is neither embedded nor an emulator asks for --confirm with
-the project's name. --verify folds the recording twice and compares digests of
-both states: exit 1 where they differ.
+knows. After the last frame the file is removed. A bus that is neither embedded
+nor an emulator asks for --confirm with the project's name. --verify folds the
+recording twice and compares digests of both states: exit 1 where they differ.
+
+--from-quarantine takes what could not be read in the place of a recording. It
+shows what lies there, by stage, reason, source and account, -v with samples; -o
+json has why each still cannot be read. With --to bus what can be read by now is
+published, once: the subscription of the quarantine topic's own name keeps what
+was fed back, and what cannot be read, or is not wanted, stays.
+
+Exit: 0 done; 1 nothing to play: nothing in the file, the window, the filter or
+the quarantine, or --verify differs; 65 a line, or a record of the quarantine,
+that cannot be read, after everything else was played.
 
 Examples:
   convpipe replay fixtures/recordings/quiet-evening.jsonl.gz
@@ -39,13 +51,19 @@ Examples:
   convpipe replay evening.jsonl.zst --to bus --shift-time --speed max
   convpipe replay evening.jsonl.zst --to bus --checkpoint replay.at
   convpipe replay evening.jsonl.zst --filter \"event.kind == 'tip.received'\"
+  convpipe inspect-fan 100000001 --events -o jsonl | convpipe replay -
+  convpipe replay --from-quarantine -v
+  convpipe replay --from-quarantine --since 2h --to bus
   convpipe replay --stats evening.jsonl.zst
   convpipe replay evening.jsonl.zst --serve 127.0.0.1:7000 --loop --shift-time \\
       --artifacts .convpipe/auth")]
 pub struct Args {
     /// Recordings, played one after the other.
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "from_quarantine", value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Instead of a recording: what lies in the quarantine, read again
+    #[arg(long, conflicts_with_all = ["files", "serve", "speed", "rate", "repeat", "shift_time", "verify", "stats", "checkpoint"])]
+    from_quarantine: bool,
     /// Where the frames go: `state` is a dry run in memory, `bus` publishes the events.
     #[arg(long, value_enum, value_name = "state|bus", default_value_t = Target::State, hide_possible_values = true, conflicts_with = "serve")]
     to: Target,
@@ -85,7 +103,7 @@ pub struct Args {
     /// Only frames recorded before then
     #[arg(long, value_name = "WHEN", value_parser = read::moment)]
     until: Option<Moment>,
-    /// With --to bus: note in this file how far it has got, and go on from there
+    /// With --to bus: note in this file how far it has got, and go on from there; it is removed at the end
     #[arg(long, value_name = "FILE", conflicts_with_all = ["serve", "repeat", "dry_run", "verify", "stats"])]
     checkpoint: Option<PathBuf>,
     /// With --to bus: the project to publish to, where the bus is not a local one
@@ -109,12 +127,15 @@ enum Target {
 
 /// Runs `convpipe replay`.
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> {
+    if args.from_quarantine {
+        return quarantine::run(context, args);
+    }
     let run = Run::prepare(context, args)?;
     match (args.serve, args.to) {
         (Some(address), _) => serve::run(&run, address, args.artifacts.as_deref()),
         (None, _) if args.stats => stats::run(&run, args.output),
         (None, _) if args.verify => to_state::verify(&run),
-        (None, Target::Bus) if !args.dry_run => {
+        (None, _) if args.publishes() => {
             let publishing = to_bus::Publishing {
                 checkpoint: run.checkpoint.as_ref(),
                 confirm: args.confirm.as_deref(),
@@ -123,6 +144,25 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
             to_bus::run(&run, &publishing)
         }
         (None, _) => to_state::run(&run, args.output),
+    }
+}
+
+impl Args {
+    /// Whether it writes to the bus.
+    fn publishes(&self) -> bool {
+        self.to == Target::Bus && !self.dry_run
+    }
+
+    /// The span of time to play, counted from now.
+    fn window(&self) -> Result<Window, CommandError> {
+        let now = clock::now();
+        let window = Window { since: self.since.map(|since| since.resolve(now)), until: self.until.map(|until| until.resolve(now)) };
+        match window {
+            Window { since: Some(since), until: Some(until) } if since >= until => {
+                Err(CommandError::new(Exit::Usage, format!("--since {since} is not before --until {until}")))
+            }
+            _ => Ok(window),
+        }
     }
 }
 
@@ -138,7 +178,7 @@ struct Run<'c> {
 
 impl<'c> Run<'c> {
     fn prepare(context: &'c Context, args: &Args) -> Result<Self, CommandError> {
-        let to_state = args.serve.is_none() && (args.to == Target::State || args.dry_run);
+        let to_state = args.serve.is_none() && !args.publishes();
         if args.to != Target::Bus && args.checkpoint.is_some() {
             return Err(CommandError::new(Exit::Usage, "--checkpoint notes what is published").hint("add --to bus"));
         }
@@ -148,14 +188,15 @@ impl<'c> Run<'c> {
             );
         }
         let default_speed = if args.serve.is_some() { Speed::Times(1.0) } else { Speed::Max };
+        let window = args.window()?;
         let mut settings = PlaybackSettings {
             files: args.files.clone(),
             speed: args.rate.or(args.speed).unwrap_or(default_speed),
             repeat: args.repeat,
             shift_time: args.shift_time,
             first_round: 0,
-            since: args.since.map(|since| since.resolve(clock::now())),
-            until: args.until.map(|until| until.resolve(clock::now())),
+            since: window.since,
+            until: window.until,
             skip: 0,
         };
         let checkpoint = args.checkpoint.as_deref().map(|path| Checkpoint::new(path, work(args, &settings)));
@@ -175,9 +216,14 @@ impl<'c> Run<'c> {
         }
         // What is wrong inside a file is told when it is played, after everything before it.
         let counted = !from_stdin && playback::overview(&settings.files, &mut overview).is_ok();
+        if overview.events > 0 && (args.serve.is_some() || args.repeat) {
+            let message = "--serve and --loop play frames, and there are events among these";
+            return Err(CommandError::new(Exit::Usage, message).hint("give them recordings, or play the events with --to"));
+        }
         let is_whole = settings.since.is_none() && settings.until.is_none();
         let total = (counted && is_whole && !settings.repeat).then_some(overview.frames.saturating_sub(settings.skip));
-        let progress = context.output().progress("replay", "frames", total);
+        let unit = if overview.events > 0 && overview.events == overview.frames { "events" } else { "frames" };
+        let progress = context.output().progress("replay", unit, total);
         Ok(Self { context, settings, overview, progress, filter: args.filter.clone(), checkpoint })
     }
 
@@ -185,9 +231,10 @@ impl<'c> Run<'c> {
         Playback::new(self.settings.clone())
     }
 
-    /// Has a look at every frame, as fast as they are read; `told` is what an interrupted user is told.
-    fn each(&self, told: &str, mut look: impl FnMut(&Played) -> Result<(), CommandError>) -> Result<Damage, CommandError> {
-        let mut damage = Damage::default();
+    /// Has a look at every frame, as fast as they are read, and counts what the look says could not be read; `told` is what an interrupted
+    /// user is told.
+    fn each(&self, told: &str, mut look: impl FnMut(&Played) -> Result<u64, CommandError>) -> Result<Playing, CommandError> {
+        let mut playing = Playing::default();
         self.context.block_on(async {
             let shutdown = crate::commands::listen()?;
             let mut playback = self.playback();
@@ -197,15 +244,46 @@ impl<'c> Run<'c> {
                 played = playback.next() => played,
             } {
                 match played {
-                    Ok(played) => look(&played)?,
-                    Err(error) => damage.note(error),
+                    Ok(played) => {
+                        self.progress.fail(look(&played)?);
+                        playing.played += 1;
+                        self.progress.advance(1);
+                    }
+                    Err(error) => {
+                        playing.damaged(error);
+                        self.progress.fail(1);
+                    }
                 }
-                self.progress.advance(1);
             }
+            playing.gaps = playback.gaps();
             Ok(())
         })?;
         self.progress.finish();
-        Ok(damage)
+        Ok(playing)
+    }
+
+    /// How it ends, where `matched` events were wanted: with the damage, or with having found nothing. What was found is printed by then.
+    fn conclude(&self, playing: Playing, matched: u64) -> Result<Exit, CommandError> {
+        let output = self.context.output();
+        if playing.gaps > 0 {
+            let gaps = if playing.gaps == 1 { "a gap stands".to_owned() } else { format!("{} gaps stand", number(playing.gaps)) };
+            output.note(format!("{gaps} between the events: what was missing when they were read is missing here"));
+        }
+        let (played, settings) = (playing.played, &self.settings);
+        playing.outcome()?;
+        let told = if settings.skip > 0 {
+            return Ok(Exit::Done);
+        } else if played == 0 && (settings.since.is_some() || settings.until.is_some()) {
+            "nothing to play: no frame was recorded in this span of time"
+        } else if played == 0 {
+            "nothing to play: there is no frame in it"
+        } else if self.filter.is_some() && matched == 0 {
+            "nothing to play: --filter holds for no event of it"
+        } else {
+            return Ok(Exit::Done);
+        };
+        output.note(told);
+        Ok(Exit::Finding)
     }
 
     /// Whether an event is one of those that were asked for.
@@ -231,15 +309,17 @@ fn work(args: &Args, settings: &PlaybackSettings) -> String {
     format!("replay of {}{}{}", files.join(", "), bound("since", settings.since), bound("until", settings.until))
 }
 
-/// The errors of a playback: told as they come, the first one is the command's.
+/// How a playback went: what was played, and the errors, of which the first is the command's.
 #[derive(Default)]
-struct Damage {
+struct Playing {
+    played: u64,
+    gaps: u64,
     first: Option<RecordingError>,
     more: u64,
 }
 
-impl Damage {
-    fn note(&mut self, error: RecordingError) {
+impl Playing {
+    fn damaged(&mut self, error: RecordingError) {
         if self.first.is_some() {
             self.more += 1;
         } else {
@@ -247,12 +327,20 @@ impl Damage {
         }
     }
 
-    fn outcome(self) -> Result<Exit, CommandError> {
-        match self.first {
-            None => Ok(Exit::Done),
-            Some(error) if self.more == 0 => Err(CommandError::from(error).hint("everything before it was played")),
-            Some(error) => Err(CommandError::from(error).hint(format!("{} more files are damaged; the rest was played", self.more))),
-        }
+    /// Whether there is a result to print: of what is no recording there is none, and an empty one is empty JSON, but no table.
+    fn has_result(&self, format: Format) -> bool {
+        self.played > 0 || (self.first.is_none() && format != Format::Table)
+    }
+
+    fn outcome(self) -> Result<(), CommandError> {
+        let Some(error) = self.first else { return Ok(()) };
+        let error = CommandError::from(error);
+        Err(match (self.more, self.played) {
+            (0, 0) => error.hint("docs/recordings.md describes recordings; `convpipe ingest --record DIR` writes them"),
+            (0, _) => error.hint("everything before it was played"),
+            (more, 0) => error.hint(format!("{more} more files are damaged; nothing could be played")),
+            (more, _) => error.hint(format!("{more} more files are damaged; the rest was played")),
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use crate::documents::Access;
 use crate::runtime::clock;
 use crate::runtime::health::{Health, Listener};
 use crate::runtime::shutdown::Shutdown;
+use crate::runtime::trace::Tracer;
 
 /// Fold events into Redis and the documents
 #[derive(Debug, clap::Args)]
@@ -75,6 +76,7 @@ pub(super) async fn serve(
     shutdown: Shutdown,
 ) -> Result<(), CommandError> {
     let health = Health::new(Duration::from_secs(config.health.stall_s));
+    let tracer = Tracer::open(&config.trace, "snapshot")?;
     let service = Snapshot {
         documents: backends::documents(config, Access::ReadWrite).await?,
         config: Arc::new(config.clone()),
@@ -86,6 +88,7 @@ pub(super) async fn serve(
         documents_counters: Arc::default(),
         redis: Arc::default(),
         health: health.clone(),
+        tracer: tracer.clone(),
     };
     let metrics = SnapshotMetrics {
         views: views.then(|| Arc::clone(&service.views_counters)),
@@ -95,5 +98,7 @@ pub(super) async fn serve(
         in_flight_max: config.bus.in_flight_max(),
     };
     let _serving = super::health::serve(listener, "snapshot", &health, metrics, &shutdown);
-    Ok(service.run(shutdown).await?)
+    let served = service.run(shutdown).await;
+    tracer.close().await;
+    Ok(served?)
 }

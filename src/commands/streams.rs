@@ -11,13 +11,15 @@ use futures_util::FutureExt;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
+use super::accounts;
 use super::output::{Output, Tone, duration, json_safe};
 use super::read::{Format, ReadArgs, Window};
 use super::{CommandError, Context, Exit};
-use crate::config::RedisConfig;
+use crate::config::{Config, RedisConfig};
 use crate::runtime::clock;
 use crate::runtime::shutdown::Shutdown;
 use crate::schema::time::Millis;
+use crate::transform::filter::Failures;
 use crate::views::{Follow, FollowItem, Followed, Follower, GapCause, Reader, Start, StreamId, StreamRange};
 
 /// How far several streams may be apart when one id stands for all of them: a new account is noticed within a second.
@@ -73,10 +75,15 @@ enum End {
 ///
 /// # Errors
 /// What Redis fails with; while following, only what waiting does not mend.
-pub(super) async fn run<'a>(context: &'a Context, redis: &RedisConfig, reading: Reading<'a>) -> Result<Exit, CommandError> {
+pub(super) async fn run<'a>(context: &'a Context, config: &Config, reading: Reading<'a>) -> Result<Exit, CommandError> {
     let read = reading.read;
     let window = read.window(clock::now())?;
     let follows = read.follows(reading.follows);
+    let redis = &config.redis;
+    let unknown = match &read.accounts[..] {
+        [] => None,
+        typed => accounts::unknown(config, typed, accounts::of_redis(&Reader::open(redis)?, typed).await?),
+    };
     let begin = begin(redis, &reading, window).await?;
     let follow = Follow { what: reading.what.clone(), accounts: read.accounts.clone(), start: begin.start, retry: !read.no_retry };
     let mut follower = Follower::open(redis, follow)?;
@@ -84,9 +91,14 @@ pub(super) async fn run<'a>(context: &'a Context, redis: &RedisConfig, reading: 
     let shutdown = if follows { Some(super::listen()?) } else { None };
     let output = context.output();
     let pace = (follows && context.globals().verbose > 0).then(Pace::new);
-    let mut tail = Tail { output, reading, skip: begin.skip, until: window.until, shown: 0, last: None, has_array: false, pace };
+    let mut tail = Tail { output, reading, skip: begin.skip, until: window.until, shown: 0, last: None, has_array: false, pace, failed: 0 };
+    if let Some(unknown) = &unknown {
+        // One that is going to be is waited for; a mistake is seen at once.
+        output.note(format!("{}{}", unknown.told(), if follows { "; waiting for it" } else { "" }));
+    }
     let outcome = tail.run(&mut follower, shutdown.as_ref()).await;
-    tail.conclude(outcome)
+    let exit = tail.conclude(outcome)?;
+    Ok(if unknown.is_some() && !follows { Exit::Finding } else { exit })
 }
 
 /// Where to begin.
@@ -154,6 +166,13 @@ async fn newest(
     Ok(newest.pop_first())
 }
 
+/// Says that a filter left out what it could not be worked out for.
+pub(super) fn tell_failures(output: &Output, failures: Failures<'_>) {
+    let (count, why) = (failures.count, output.text(failures.first));
+    let told = format!("the filter could not be worked out for {count} of them, which are left out; the first: {why}");
+    output.note(output.note_tone(Tone::Warning, &told));
+}
+
 /// When Redis wrote an entry, by its own clock.
 pub(super) fn written_at(id: StreamId) -> Millis {
     Millis(i64::try_from(id.ms).unwrap_or(i64::MAX))
@@ -181,6 +200,8 @@ struct Tail<'a> {
     has_array: bool,
     /// With `-v`, while following.
     pace: Option<Pace>,
+    /// Entries that the filter could not be worked out for.
+    failed: u64,
 }
 
 impl Tail<'_> {
@@ -262,7 +283,7 @@ impl Tail<'_> {
         }
         self.last = self.last.max(Some(entry.id));
         let is_skipped = self.skip.as_ref().is_some_and(|(id, account)| (entry.id, &entry.account) < (*id, account));
-        if is_skipped || !self.reading.wants(entry) {
+        if is_skipped || !self.wants(entry)? {
             return Ok(None);
         }
         match self.reading.read.output {
@@ -275,6 +296,21 @@ impl Tail<'_> {
             pace.note(entry, clock::now());
         }
         Ok((self.reading.read.count == Some(self.shown)).then_some(End::Count))
+    }
+
+    /// Whether it is wanted. The first for which the filter cannot be worked out is told at once: an expression may never hold for that alone.
+    fn wants(&mut self, entry: &Entry) -> Result<bool, CommandError> {
+        let filter = self.reading.read.filter.as_ref();
+        let failed = || filter.and_then(|filter| filter.failures()).map_or(0, |failures| failures.count);
+        let (before, wants) = (failed(), self.reading.wants(entry));
+        if failed() > before {
+            self.failed += 1;
+            if let Some(failures) = filter.and_then(|filter| filter.failures()).filter(|_| self.failed == 1) {
+                let told = format!("the filter cannot be worked out for an entry, which is left out: {}", self.output.text(failures.first));
+                self.note(Tone::Warning, &told)?;
+            }
+        }
+        Ok(wants)
     }
 
     fn gap(&mut self, account: &str, after: StreamId, next: Option<StreamId>, cause: GapCause) -> Result<(), CommandError> {
@@ -327,6 +363,10 @@ impl Tail<'_> {
             self.output.bytes(if self.has_array { b"\n]\n" } else { b"[]\n" })?;
         }
         self.output.flush()?;
+        if self.failed > 1 {
+            let told = format!("the filter could not be worked out for {} entries", self.failed);
+            self.output.note(self.output.note_tone(Tone::Warning, &told));
+        }
         let found_nothing = matches!(outcome, Ok(End::There | End::Until | End::Idle)) && self.shown == 0;
         if found_nothing {
             self.output.note(self.reading.nothing);

@@ -73,7 +73,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
         row: &mut |output, entry| rows.print(output, entry),
         nothing: "no entries",
     };
-    context.block_on(streams::run(context, &config.redis, reading))
+    context.block_on(streams::run(context, config, reading))
 }
 
 /// Whether an entry is of the levels and passes the filter. One that cannot be read passes nothing.

@@ -30,6 +30,8 @@ pub struct DashboardConfig {
     pub connections_max: usize,
     /// Most live pages at once; a further one is told to come back later.
     pub streams_max: usize,
+    /// How long a client may leave what is sent to it unread, milliseconds; then its connection is ended.
+    pub write_timeout_ms: u64,
 }
 
 impl Default for DashboardConfig {
@@ -44,6 +46,7 @@ impl Default for DashboardConfig {
             feed_max: 500,
             connections_max: 1_024,
             streams_max: 768,
+            write_timeout_ms: 10_000,
         }
     }
 }
@@ -57,7 +60,9 @@ impl DashboardConfig {
 }
 
 /// Longest pause between two looks: a change has to be on the screen within a second.
-const REFRESH_MS: std::ops::RangeInclusive<u64> = 50..=1_000;
+const REFRESH_MS: std::ops::RangeInclusive<u64> = 10..=1_000;
+/// Long enough for a phone that changes its network, short enough that those who went cost nothing.
+const WRITE_TIMEOUT_MS: std::ops::RangeInclusive<u64> = 1_000..=600_000;
 /// What a process of this kind can still hold in memory.
 const CONVERSATIONS_MAX: usize = 200_000;
 const FEED_MAX: usize = 10_000;
@@ -81,8 +86,11 @@ pub(super) fn violations(config: &DashboardConfig) -> Vec<(&'static str, String)
     );
     let wrong = config.hosts.iter().find(|host| !is_host(host));
     require(wrong.is_none(), "dashboard.hosts", "is a list of names such as chat.example.com or chat.example.com:8443".into());
-    let range = format!("is {} to {}", REFRESH_MS.start(), REFRESH_MS.end());
-    require(REFRESH_MS.contains(&config.refresh_ms), "dashboard.refresh_ms", range);
+    for (key, value, range) in
+        [("dashboard.refresh_ms", config.refresh_ms, REFRESH_MS), ("dashboard.write_timeout_ms", config.write_timeout_ms, WRITE_TIMEOUT_MS)]
+    {
+        require(range.contains(&value), key, format!("is {} to {}", range.start(), range.end()));
+    }
     for (key, value, max) in [
         ("dashboard.conversations_max", config.conversations_max, CONVERSATIONS_MAX),
         ("dashboard.feed_max", config.feed_max, FEED_MAX),
@@ -129,6 +137,7 @@ mod tests {
         check(|c| c.hosts = vec!["*".into()], &["dashboard.hosts"]);
         check(|c| c.hosts = vec!["https://chat.example.com".into()], &["dashboard.hosts"]);
         check(|c| c.refresh_ms = 2_000, &["dashboard.refresh_ms"]);
+        check(|c| c.write_timeout_ms = 0, &["dashboard.write_timeout_ms"]);
         check(|c| c.streams_max = 1_024, &["dashboard.streams_max"]);
     }
 }

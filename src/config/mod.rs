@@ -24,6 +24,7 @@ mod policy;
 mod render;
 mod sections;
 mod shard;
+mod trace;
 mod validate;
 mod yaml;
 
@@ -39,3 +40,4 @@ pub use origin::Origin;
 pub use render::{default_file, render};
 pub use sections::*;
 pub use shard::{Shard, ShardError};
+pub use trace::TraceConfig;

@@ -11,6 +11,7 @@ use super::bus::BusConfig;
 use super::dashboard::DashboardConfig;
 use super::health::HealthConfig;
 use super::shard::Shard;
+use super::trace::TraceConfig;
 use crate::schema::policy::{DuePolicy, HighValuePolicy, PriorityRule, Tier, default_rules, default_tiers};
 
 /// The whole config; every key is optional.
@@ -45,6 +46,8 @@ pub struct Config {
     pub health: HealthConfig,
     /// Logs.
     pub log: LogConfig,
+    /// Traces.
+    pub trace: TraceConfig,
 }
 
 /// What a confirmed write survives.

@@ -8,6 +8,7 @@ use url::Url;
 use super::auth;
 use super::dashboard;
 use super::known::join;
+use super::trace;
 use super::{BusBackend, Config, DocumentsBackend, RedisConfig, Tiers};
 use crate::schema::event::EventKind;
 use crate::schema::policy::{DuePolicy, HighValuePolicy, PriorityRule};
@@ -35,6 +36,7 @@ pub(super) fn violations(config: &Config) -> Vec<Violation> {
     );
     auth::violations(config).iter().for_each(|(key, message)| found.require(false, key, message));
     dashboard::violations(&config.dashboard).iter().for_each(|(key, message)| found.require(false, key, message));
+    trace::violations(&config.trace).iter().for_each(|(key, message)| found.require(false, key, message));
     found.snapshot(config);
     found.tiers("tiers", &config.tiers);
     found.high_value("high_value", &config.high_value);

@@ -55,6 +55,17 @@ pub struct SummaryDocument {
     pub summary: FanSummary,
 }
 
+/// A summary and the state that was written with it, from one read: for who holds the one against the other.
+#[derive(Debug, Clone)]
+pub struct StoredSummary {
+    /// Revision.
+    pub rev: u64,
+    /// The encoded state.
+    pub fold: Vec<u8>,
+    /// What it says; `None` where this version cannot read it.
+    pub summary: Option<FanSummary>,
+}
+
 /// One stored summary of an account, by fan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountSummary {
@@ -238,6 +249,18 @@ impl Documents {
         match self {
             Self::Embedded(embedded) => embedded.summary(account, fan, now).await,
             Self::Firestore(firestore) => firestore.summary(account, fan, now).await,
+        }
+    }
+
+    /// The summaries of several fans of an account and what they were folded to, place by place, without what is expired at `now`. The parts of one are
+    /// of one write, whatever is written meanwhile.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn stored(&self, account: &str, fans: &[String], now: Millis) -> Result<Vec<Option<StoredSummary>>, DocumentsError> {
+        match self {
+            Self::Embedded(embedded) => embedded.stored(account, fans, now).await,
+            Self::Firestore(firestore) => firestore.stored(account, fans, now).await,
         }
     }
 

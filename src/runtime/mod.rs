@@ -1,4 +1,4 @@
-//! What every long-running part stands on: the clock, the stop signal, waiting after failures, logs, secret files, whom to trust, how it is doing, and figures as people read them.
+//! What every long-running part stands on: the clock, the stop signal, waiting after failures, logs, traces, secret files, whom to trust, how it is doing, and figures as people read them.
 
 pub mod backoff;
 pub mod causes;
@@ -14,5 +14,6 @@ pub mod scrape;
 pub mod secret_file;
 pub mod shutdown;
 pub mod telemetry;
+pub mod trace;
 pub mod trust;
 pub mod units;

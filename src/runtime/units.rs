@@ -1,5 +1,6 @@
 //! Money, ages and lengths of time as people read them.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::schema::time::Millis;
@@ -18,6 +19,16 @@ pub fn money(minor: i64) -> String {
     let sign = if minor < 0 { "-" } else { "" };
     let minor = minor.unsigned_abs();
     format!("{sign}${}.{:02}", number(minor / 100), minor % 100)
+}
+
+/// A criterion of a high-value fan as it is stored, `spend_minor >= 50000`, in money: `spend >= $500.00`. Any other is itself.
+#[must_use]
+pub fn criterion(why: &str) -> Cow<'_, str> {
+    let amount = || {
+        let (what, minor) = why.split_once("_minor >= ")?;
+        Some(format!("{what} >= {}", money(minor.parse().ok().filter(|_| matches!(what, "spend" | "payment"))?)))
+    };
+    amount().map_or(Cow::Borrowed(why), Cow::Owned)
 }
 
 /// A number with commas between thousands: `1,234,567`.
@@ -97,6 +108,20 @@ mod tests {
             (i64::MIN, "-$92,233,720,368,547,758.08"),
         ] {
             assert_eq!(money(minor), expected);
+        }
+    }
+
+    #[test]
+    fn criteria_are_told_in_money() {
+        for (why, expected) in [
+            ("spend_minor >= 50000", "spend >= $500.00"),
+            ("payment_minor >= 10000", "payment >= $100.00"),
+            ("list:vip", "list:vip"),
+            ("list:x_minor >= 5", "list:x_minor >= 5"),
+            ("spend_minor >= much", "spend_minor >= much"),
+            ("listed by id", "listed by id"),
+        ] {
+            assert_eq!(criterion(why), expected);
         }
     }
 

@@ -95,7 +95,7 @@ pub struct FanView {
 pub struct HighValue {
     /// Whether any criterion holds.
     pub is: bool,
-    /// The criteria that hold: `spend >= 50000`, `payment >= 10000`, `list:vip`, `listed by id`.
+    /// The criteria that hold: `spend_minor >= 50000`, `payment_minor >= 10000` (both in minor units, such as cents), `list:vip`, `listed by id`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub why: Vec<String>,
 }

@@ -70,7 +70,7 @@ impl Condition {
             messages_in: state.map_or(0, |state| i64::try_from(state.messages_in).unwrap_or(i64::MAX)),
             messages_out: state.map_or(0, |state| i64::try_from(state.messages_out).unwrap_or(i64::MAX)),
         };
-        self.0.holds(facts::of_rule(&EventFacts::of(event), &fan, &conversation))
+        self.0.holds(facts::of_rule(&EventFacts::of(event), &fan, &conversation)).unwrap_or(false)
     }
 }
 
@@ -98,5 +98,7 @@ mod tests {
             let condition = Condition::compile(expression).expect(expression);
             assert_eq!(condition.holds(&event, None, worked), expected, "{expression}");
         }
+        let error = Condition::compile("event.money_minor == '2500'").expect_err("a number is no text").to_string();
+        assert!(error.ends_with("column 19: `==` compares int with string, which never holds"), "{error}");
     }
 }

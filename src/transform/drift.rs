@@ -6,12 +6,13 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::schema::document::FanSummary;
-use crate::schema::state::ConversationState;
+use crate::schema::document::{FanSummary, MessageDocument};
+use crate::schema::ids::hash64;
+use crate::schema::state::{ConversationState, RecentMessage};
 use crate::schema::time::Millis;
 use crate::schema::view::ConversationSnapshot;
 
-use super::fold;
+use super::fold::{self, Depth};
 use super::policy::CompiledPolicy;
 use super::repair::Store;
 use super::view::{self, Standing};
@@ -64,8 +65,19 @@ pub struct Drift {
     pub store: Store,
     /// What of it: `all`, `newest events`, `ttl`, an index, or fields of the snapshot or the summary.
     pub what: Vec<String>,
-    /// The state of the other store has to go with the repair.
-    pub carries: bool,
+    /// What mends it.
+    pub remedy: Remedy,
+}
+
+/// What mends a drift.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// The store is written anew from what it has, or Redis from the documents.
+    Rewrite,
+    /// As `Rewrite`, and the state that Redis has has to go with the request.
+    Carry,
+    /// Neither store has it whole: only the events themselves, told again, bring it back.
+    Replay,
 }
 
 /// A conversation as Redis has it.
@@ -114,6 +126,9 @@ pub struct Judging<'p> {
 }
 
 /// What is the matter with one conversation; the worst first, nothing where all is well.
+///
+/// The two sides are read one after the other, so a conversation that is written meanwhile may look torn. What was written within the settle window is
+/// therefore never worse than [`Class::Late`], and what is older is told only when a second look [finds it unmoved](settled).
 #[must_use]
 pub fn compare(view: Option<&ViewSide>, document: Option<&DocumentSide>, judging: &Judging<'_>) -> Vec<Drift> {
     let mut found = match (view, document) {
@@ -126,8 +141,7 @@ pub fn compare(view: Option<&ViewSide>, document: Option<&DocumentSide>, judging
             found
         }
         (None, Some(document)) => {
-            let applied_at = document.summary.as_ref().map_or(Millis(0), |summary| summary.applied_at);
-            let mut found = vec![judging.absent(Store::Views, applied_at, judging.view_ttl_ms, false)];
+            let mut found = vec![judging.absent(Store::Views, written_at(document), judging.view_ttl_ms, false)];
             found.extend(judging.altered_summary(document));
             found
         }
@@ -137,23 +151,64 @@ pub fn compare(view: Option<&ViewSide>, document: Option<&DocumentSide>, judging
     found
 }
 
+/// What a second look says of a suspect. Where either side `has_moved` between the two looks, its parts may have been read before and after a write: it
+/// is late, whatever it looks like. Where neither has, both stood side by side as they were read.
+#[must_use]
+pub fn settled(mut again: Vec<Drift>, has_moved: bool) -> Vec<Drift> {
+    if has_moved {
+        again.iter_mut().filter(|drift| drift.class.is_drift()).for_each(|drift| drift.class = Class::Late);
+        again.sort_by_key(|drift| drift.class);
+    }
+    again
+}
+
+/// The messages that a summary's state knows, against the newest of the history; `is_all` where there are no older ones. `None` where all are there.
+///
+/// What a message says is compared only where both have it from the same event: of two versions that claim the same time, each store keeps one by rules
+/// of its own. A message that is past `ttl_ms`, or older than what was read, is not asked for.
+#[must_use]
+pub fn missing(document: &DocumentSide, history: &[MessageDocument], is_all: bool, ttl_ms: i64, judging: &Judging<'_>) -> Option<Drift> {
+    let state = document.state.as_ref()?;
+    let read_to = if is_all { None } else { history.iter().map(|message| message.sent_at).min() };
+    let is_due = |at: Millis| judging.now.since(at) < ttl_ms && read_to.is_none_or(|read_to| at > read_to);
+    let (mut lost, mut altered) = (Vec::new(), Vec::new());
+    for message in state.recent.items().iter().filter(|message| is_due(message.place.at)) {
+        match history.iter().find(|stored| stored.message_id.raw() == message.id.raw()) {
+            None => lost.push(format!("message {}", message.id.raw())),
+            Some(stored) if !says(stored, message) => altered.push(format!("message {}", message.id.raw())),
+            Some(_) => {}
+        }
+    }
+    let class = if lost.is_empty() { Class::Conflicting } else { Class::Lost };
+    lost.append(&mut altered);
+    let class = if judging.moves(written_at(document)) { Class::Late } else { class };
+    (!lost.is_empty()).then_some(Drift { class, store: Store::Documents, what: lost, remedy: Remedy::Replay })
+}
+
+fn says(stored: &MessageDocument, known: &RecentMessage) -> bool {
+    let is_deleted = stored.deleted_at.is_some();
+    let is_same_event = hash64(stored.event_id.raw()) == known.version.1.id;
+    let text = || stored.text.as_ref().map(|text| text.as_untrusted().preview(Depth::DOCUMENTS.text_chars)).unwrap_or_default();
+    let is_same = || (stored.direction, stored.price, text()) == (known.direction, known.price, known.text.clone());
+    is_deleted == known.deleted && (!is_same_event || is_same())
+}
+
 impl Judging<'_> {
-    fn absent(&self, store: Store, applied_at: Millis, ttl_ms: i64, carries: bool) -> Drift {
-        let age_ms = self.now.since(applied_at);
-        let class = if age_ms >= ttl_ms {
+    fn absent(&self, store: Store, written_at: Millis, ttl_ms: i64, is_known: bool) -> Drift {
+        let class = if self.now.since(written_at) >= ttl_ms {
             Class::Expired
-        } else if age_ms <= self.settle_ms || self.waits(store) {
+        } else if self.moves(written_at) || self.waits(store) {
             Class::Late
         } else {
             Class::Lost
         };
-        Drift { class, store, what: vec!["all".to_owned()], carries }
+        Drift { class, store, what: vec!["all".to_owned()], remedy: carry_if(is_known) }
     }
 
     fn both(&self, view: &ViewSide, document: &DocumentSide) -> Vec<Drift> {
         // A summary whose state cannot be read starts anew from what Redis knows.
-        let summary =
-            self.altered_summary(document).map(|drift| Drift { carries: document.state.is_none() && view.state.is_some(), ..drift });
+        let remedy = carry_if(document.state.is_none() && view.state.is_some());
+        let summary = self.altered_summary(document).map(|drift| Drift { remedy, ..drift });
         let mut found: Vec<Drift> = self.altered_snapshot(view).into_iter().chain(summary).collect();
         if found.is_empty() {
             found.extend(self.behind(view, document));
@@ -168,7 +223,7 @@ impl Judging<'_> {
             None => vec!["fold".to_owned()],
             Some(state) => different(&snapshot_of_json(&view.snapshot), &self.snapshot(state)),
         };
-        self.altered(Store::Views, what)
+        self.altered(Store::Views, what, applied_at(&view.snapshot))
     }
 
     /// The summary against the state that was written with it.
@@ -185,11 +240,12 @@ impl Judging<'_> {
                 different(&json(summary), &json(&expected))
             }
         };
-        self.altered(Store::Documents, what)
+        self.altered(Store::Documents, what, written_at(document))
     }
 
-    fn altered(&self, store: Store, what: Vec<String>) -> Option<Drift> {
-        (!what.is_empty()).then_some(Drift { class: Class::Conflicting, store, what, carries: false })
+    fn altered(&self, store: Store, what: Vec<String>, written_at: Millis) -> Option<Drift> {
+        let class = if self.moves(written_at) { Class::Late } else { Class::Conflicting };
+        (!what.is_empty()).then_some(Drift { class, store, what, remedy: Remedy::Rewrite })
     }
 
     /// One state against the other. Both are sound, so the one that has heard less is the one that is wrong; where both have heard the same, the documents
@@ -203,39 +259,48 @@ impl Judging<'_> {
         }
         let store = if ours.received_at > theirs.received_at { Store::Documents } else { Store::Views };
         let is_behind = ours.received_at != theirs.received_at;
-        let newest = applied_at(&view.snapshot).max(document.summary.as_ref().map_or(Millis(0), |summary| summary.applied_at));
+        let may_settle = self.moves(applied_at(&view.snapshot)) || self.moves(written_at(document));
         let (class, what) = match is_behind {
             // Which of the two is behind, times alone do not tell: what is on its way may be older than what came last.
-            _ if self.now.since(newest) <= self.settle_ms || self.views_wait || self.documents_wait => (Class::Late, fields),
+            _ if may_settle || self.views_wait || self.documents_wait => (Class::Late, fields),
             true => (Class::Lost, std::iter::once("newest events".to_owned()).chain(fields).collect()),
             false => (Class::Conflicting, fields),
         };
-        Some(Drift { class, store, what, carries: store == Store::Documents })
+        Some(Drift { class, store, what, remedy: carry_if(store == Store::Documents) })
     }
 
     /// What bounds it in Redis, and what names it there.
     fn bounds(&self, view: &ViewSide) -> Option<Drift> {
-        let (mut what, mut class) = (Vec::new(), Class::Conflicting);
-        let left_ms = self.view_ttl_ms - self.now.since(applied_at(&view.snapshot));
-        if view.ttl_ms.is_none_or(|ttl| (ttl - left_ms).abs() > self.settle_ms.max(1_000)) {
+        let (mut what, written_at) = (Vec::new(), applied_at(&view.snapshot));
+        let left_ms = self.view_ttl_ms - self.now.since(written_at);
+        let is_off = |ttl: i64| (ttl - left_ms).abs() > self.settle_ms.max(TTL_SLACK_MS);
+        // A snapshot that does not say when it was written does not say until when it is kept.
+        if view.ttl_ms.is_none_or(|ttl| written_at > Millis(0) && is_off(ttl)) {
             what.push("ttl".to_owned());
         }
-        let awaits = view.state.as_ref().and_then(|state| view::awaiting_since(state));
-        let mut unnamed = Vec::new();
+        let is_kept_as_long = what.is_empty();
         if !view.in_inbox {
-            unnamed.push("inbox".to_owned());
+            what.push("inbox".to_owned());
         }
-        if view.state.is_some() && view.awaiting != awaits {
-            unnamed.push("awaiting".to_owned());
+        if view.state.as_ref().is_some_and(|state| view.awaiting != view::awaiting_since(state)) {
+            what.push("awaiting".to_owned());
         }
-        if what.is_empty() && self.indexes_full {
-            class = Class::Trimmed;
-        } else if what.is_empty() && self.now.since(applied_at(&view.snapshot)) <= self.settle_ms {
+        let class = if self.moves(written_at) {
             // Hash and indexes are read one after the other.
-            class = Class::Late;
-        }
-        what.extend(unnamed);
-        (!what.is_empty()).then_some(Drift { class, store: Store::Views, what, carries: false })
+            Class::Late
+        } else if is_kept_as_long && self.indexes_full {
+            Class::Trimmed
+        } else {
+            Class::Conflicting
+        };
+        (!what.is_empty()).then_some(Drift { class, store: Store::Views, what, remedy: Remedy::Rewrite })
+    }
+
+    /// It was written so lately that what belongs to the same event may still be on its way. What claims to be written later than the clocks of services
+    /// differ is not believed.
+    const fn moves(&self, written_at: Millis) -> bool {
+        let age_ms = self.now.since(written_at);
+        age_ms <= self.settle_ms && age_ms >= -AHEAD_MAX_MS
     }
 
     const fn waits(&self, store: Store) -> bool {
@@ -249,6 +314,15 @@ impl Judging<'_> {
         json(&view::snapshot(state, &Standing::of(state, self.policy), 0, Millis(0)))
     }
 }
+
+const fn carry_if(is_known: bool) -> Remedy {
+    if is_known { Remedy::Carry } else { Remedy::Rewrite }
+}
+
+/// How far a TTL may be from what it should be where the settle window says less: it is read after the clock.
+const TTL_SLACK_MS: i64 = 1_000;
+/// How far the clocks of services may differ.
+const AHEAD_MAX_MS: i64 = 60_000;
 
 /// What each write adds of its own, and what passes within seconds.
 const INCIDENTAL: [&str; 6] = ["rev", "applied_at", "expire_at", "stale", "presence", "typing_until"];
@@ -269,8 +343,16 @@ fn snapshot_of_json(bytes: &[u8]) -> Value {
     serde_json::from_slice::<ConversationSnapshot>(bytes).map_or(Value::Null, |snapshot| json(&snapshot))
 }
 
+/// When a summary was written; long ago where it does not say.
+fn written_at(document: &DocumentSide) -> Millis {
+    document.summary.as_ref().map_or(Millis(0), |summary| summary.applied_at)
+}
+
 /// When a snapshot was written; long ago where it does not say.
 #[must_use]
 pub fn applied_at(snapshot: &[u8]) -> Millis {
     serde_json::from_slice::<ConversationSnapshot>(snapshot).map_or(Millis(0), |snapshot| snapshot.applied_at)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use cel::common::ast::{EntryExpr, Expr, IdedExpr};
+use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, IdedExpr, operators};
 use cel::objects::{Key, Map};
 use cel::{Context, ExecutionError, ParseErrors, Program, Value};
 use unicode_width::UnicodeWidthStr;
@@ -58,9 +58,16 @@ impl Expression {
         }
     }
 
-    /// Whether the expression holds. One that fails or gives no boolean does not.
-    pub(super) fn holds(&self, variables: Variables) -> bool {
-        matches!(self.program.execute(&context(variables)), Ok(Value::Bool(true)))
+    /// Whether the expression holds.
+    ///
+    /// # Errors
+    /// Why it cannot be worked out for these values: it divides by zero, takes a text for a number that is none, or asks a list for more than it has.
+    pub(super) fn holds(&self, variables: Variables) -> Result<bool, String> {
+        match self.program.execute(&context(variables)) {
+            Ok(Value::Bool(holds)) => Ok(holds),
+            Ok(other) => Err(format!("it gives a value of type {}, not true or false", other.type_of())),
+            Err(error) => Err(in_words(&error)),
+        }
     }
 }
 
@@ -129,12 +136,14 @@ impl Check<'_> {
     /// the values (a division by zero, a text that is no number) is none.
     fn types(&self, node: &IdedExpr, context: &Context<'_, '_>) -> Result<(), Mistake> {
         match &node.expr {
-            // What a macro works on has no value of its own.
-            Expr::Comprehension(part) => self.types(&part.iter_range, context)?,
+            Expr::Comprehension(part) => {
+                self.types(&part.iter_range, context)?;
+                self.body(part, context)?;
+            }
             _ => children(node).into_iter().try_for_each(|child| self.types(child, context))?,
         }
         match Value::resolve(node, context) {
-            Ok(_) => Ok(()),
+            Ok(_) => self.comparison(node, context),
             Err(
                 ExecutionError::DivisionByZero(_)
                 | ExecutionError::RemainderByZero(_)
@@ -143,6 +152,52 @@ impl Check<'_> {
                 | ExecutionError::FunctionError { .. },
             ) => Ok(()),
             Err(error) => Err((self.at(node), in_words(&error))),
+        }
+    }
+
+    /// What a macro does with each element, for a list of which it is known what is in it.
+    fn body(&self, part: &ComprehensionExpr, context: &Context<'_, '_>) -> Result<(), Mistake> {
+        if part.iter_var2.is_some() {
+            return Ok(());
+        }
+        let Some(element) = self.elements(&part.iter_range, context).into_iter().next() else { return Ok(()) };
+        let Ok(begun) = Value::resolve(&part.accu_init, context) else { return Ok(()) };
+        let mut inner = context.new_inner_scope();
+        inner.add_variable_from_value(&part.iter_var, element);
+        inner.add_variable_from_value(&part.accu_var, begun);
+        self.types(&part.loop_step, &inner)
+    }
+
+    /// CEL has values of different types be different, without a word: a comparison that can have but one outcome.
+    fn comparison(&self, node: &IdedExpr, context: &Context<'_, '_>) -> Result<(), Mistake> {
+        let Expr::Call(call) = &node.expr else { return Ok(()) };
+        let [left, right] = &call.args[..] else { return Ok(()) };
+        let (Ok(one), Ok(other)) = (Value::resolve(left, context), Value::resolve(right, context)) else { return Ok(()) };
+        let message = match call.func_name.as_str() {
+            operators::EQUALS | operators::NOT_EQUALS if are_apart(&one, &other) => {
+                let (operator, outcome) = if call.func_name == operators::EQUALS { ("==", "never") } else { ("!=", "always") };
+                format!("`{operator}` compares {} with {}, which {outcome} holds", type_name(&one), type_name(&other))
+            }
+            operators::IN => {
+                let elements = self.elements(right, context);
+                let Some(first) = elements.first().filter(|_| elements.iter().all(|element| are_apart(&one, element))) else {
+                    return Ok(());
+                };
+                format!("`in` looks for {} in a list of {}, which never holds", type_name(&one), type_name(first))
+            }
+            _ => return Ok(()),
+        };
+        Err((self.at(node), message))
+    }
+
+    /// Elements as a list has them; nothing where it is not known. The lists of the facts, which are empty here, hold texts.
+    fn elements(&self, list: &IdedExpr, context: &Context<'_, '_>) -> Vec<Value> {
+        let is_fact =
+            matches!(&list.expr, Expr::Select(select) if matches!(&select.operand.expr, Expr::Ident(root) if self.fields(root).is_some()));
+        match Value::resolve(list, context) {
+            Ok(Value::List(elements)) if elements.is_empty() && is_fact => vec![String::new().into()],
+            Ok(Value::List(elements)) => elements.to_vec(),
+            _ => Vec::new(),
         }
     }
 
@@ -180,6 +235,25 @@ fn parts(entry: &EntryExpr) -> Vec<&IdedExpr> {
     }
 }
 
+/// Whether two values are of types that CEL never finds equal. Numbers of any type may be.
+fn are_apart(one: &Value, other: &Value) -> bool {
+    let kind = |value: &Value| match value {
+        Value::Int(_) | Value::UInt(_) | Value::Float(_) => Some(0),
+        Value::String(_) => Some(1u8),
+        Value::Bool(_) => Some(2),
+        Value::Bytes(_) => Some(3),
+        Value::List(_) => Some(4),
+        Value::Map(_) => Some(5),
+        Value::Null => Some(6),
+        _ => None,
+    };
+    kind(one).zip(kind(other)).is_some_and(|(one, other)| one != other)
+}
+
+fn type_name(value: &Value) -> String {
+    value.type_of().to_string()
+}
+
 /// The byte at which a line's character stands.
 fn byte_of(source: &str, chars: usize) -> usize {
     source.char_indices().nth(chars).map_or(source.len(), |(at, _)| at)
@@ -206,6 +280,7 @@ fn in_words(error: &ExecutionError) -> String {
             let function = overload.function().trim_matches('_').trim_matches('@');
             format!("`{function}` does not go with {types}")
         }
+        ExecutionError::FunctionError { function, message } => format!("`{function}`: {message}").replace(['\n', '\r'], " "),
         other => other.to_string().replace(['\n', '\r'], " "),
     }
 }

@@ -17,7 +17,10 @@
 //! The fields are in `docs/reading.md`: `event`, `fan`, `conversation` as the priority rules have them, and `entry`. What a record does not
 //! say is an empty text, 0 or false.
 
-use super::expression::Expression;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::expression::{Expression, Variables};
 use super::facts::{self, ConversationFacts, EntryFacts, EventFacts, FanFacts, count, direction};
 use crate::schema::document::MessageDocument;
 use crate::schema::event::{Direction, Event, EventKind};
@@ -26,9 +29,22 @@ use crate::schema::view::PriorityEntry;
 
 pub use super::expression::ExpressionError as FilterError;
 
-/// A compiled filter. It never fails: one that cannot be worked out for a record does not hold for it.
+/// A compiled filter. One that cannot be worked out for a record does not hold for it, and [counts](Self::failures) it.
 #[derive(Debug)]
-pub struct Filter(Expression);
+pub struct Filter {
+    expression: Expression,
+    failed: AtomicU64,
+    first: OnceLock<String>,
+}
+
+/// Records that a filter could not be worked out for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failures<'a> {
+    /// How many.
+    pub count: u64,
+    /// Why, of the first.
+    pub first: &'a str,
+}
 
 impl Filter {
     /// Compiles an expression of at most 4 KiB.
@@ -38,7 +54,22 @@ impl Filter {
     /// [`FilterError::pointed`] shows the place.
     pub fn compile(expression: &str) -> Result<Self, FilterError> {
         let neutral = facts::of_filter(&EventFacts::default(), &FanFacts::default(), &ConversationFacts::default(), &EntryFacts::default());
-        Expression::compile(expression, &neutral).map(Self)
+        let expression = Expression::compile(expression, &neutral)?;
+        Ok(Self { expression, failed: AtomicU64::new(0), first: OnceLock::new() })
+    }
+
+    /// The records so far that it could not be worked out for, such as `int(event.text) > 5` where the text is no number; `None` where there are none.
+    #[must_use]
+    pub fn failures(&self) -> Option<Failures<'_>> {
+        Some(Failures { count: self.failed.load(Ordering::Relaxed), first: self.first.get()? })
+    }
+
+    fn holds(&self, variables: Variables) -> bool {
+        self.expression.holds(variables).unwrap_or_else(|why| {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            self.first.get_or_init(|| why);
+            false
+        })
     }
 
     /// Whether it holds for an event. `fan` is what the event itself says of the fan.
@@ -54,7 +85,7 @@ impl Filter {
             ..FanFacts::default()
         };
         let conversation = ConversationFacts { id: raw(event.conversation_id.as_ref()), ..ConversationFacts::default() };
-        self.0.holds(facts::of_filter(&EventFacts::of(event), &fan, &conversation, &EntryFacts::default()))
+        self.holds(facts::of_filter(&EventFacts::of(event), &fan, &conversation, &EntryFacts::default()))
     }
 
     /// Whether it holds for an entry of the priority feed. `event.text` is the entry's preview; a timer's `event.kind` is empty.
@@ -83,7 +114,7 @@ impl Filter {
         };
         let lag_ms = entry.applied_at.since(entry.received_at);
         let entry = EntryFacts { level: entry.level.name(), reasons: &entry.reasons, score: entry.score, lag_ms };
-        self.0.holds(facts::of_filter(&event, &fan, &conversation, &entry))
+        self.holds(facts::of_filter(&event, &fan, &conversation, &entry))
     }
 
     /// Whether it holds for a message of the history, whose document does not say whose it is.
@@ -105,7 +136,7 @@ impl Filter {
         };
         let conversation = ConversationFacts { id: fan, ..ConversationFacts::default() };
         let fan = FanFacts { id: fan, ..FanFacts::default() };
-        self.0.holds(facts::of_filter(&event, &fan, &conversation, &EntryFacts::default()))
+        self.holds(facts::of_filter(&event, &fan, &conversation, &EntryFacts::default()))
     }
 }
 
@@ -134,6 +165,16 @@ mod tests {
             ("fan.lists.exists(list, list == nane)", 32, "there is no `nane`"),
             ("event['txt'] == ''", 6, "there is no field `txt`"),
             ("event.kind == 'x' && event.money_minor > '5'", 40, "`>` does not go with int and string"),
+            ("event.money_minor == '5'", 19, "`==` compares int with string, which never holds"),
+            ("event.is_tip && event.kind != 5", 28, "`!=` compares string with int, which always holds"),
+            ("event.text == null", 12, "`==` compares string with null, which never holds"),
+            ("fan.lists == 'vip'", 11, "`==` compares list with string, which never holds"),
+            ("event.is_tip == 'true' || fan.high_value", 14, "`==` compares bool with string, which never holds"),
+            ("5 in fan.lists", 3, "`in` looks for int in a list of string, which never holds"),
+            ("event.price_minor in ['5', '6']", 19, "`in` looks for int in a list of string, which never holds"),
+            ("fan.lists.exists(list, list == 5)", 29, "`==` compares string with int, which never holds"),
+            ("entry.reasons.all(r, r != true || event.is_tip)", 24, "`!=` compares string with bool, which always holds"),
+            ("['a'].exists(x, x > 1)", 19, "`>` does not go with string and int"),
             ("event.text.contain('x')", 19, "there is no `contain`"),
             ("event.kind", 1, "it gives a value of type string, not true or false"),
             ("'é你' == 'x' && event.is_tip ) ", 29, "extraneous input ')'"),
@@ -188,9 +229,26 @@ mod tests {
             "entry.level in ['urgent', 'high'] && entry.reasons.size() > 1",
             "type(event.text) == string",
             "size(fan.lists.filter(list, list != '')) == 0",
+            "event.money_minor == 5.0 && event.money_minor != 5u && event.money_minor in [1, 2.5]",
+            "event.price_minor in ['5', 5]",
+            "fan.lists == [] && [1, 'a'].exists(x, x == 1)",
+            "fan.lists.map(list, size(list)).exists(n, n > 3)",
+            "type(event.media) == int && 'kind' in {'kind': 1}",
         ] {
             Filter::compile(expression).unwrap_or_else(|error| panic!("{expression}: {error}"));
         }
+    }
+
+    #[test]
+    fn what_cannot_be_worked_out_is_counted() {
+        let filter = Filter::compile("int(event.text) > 5").expect("compiles");
+        let mut event = Event::of_account(EventKind::MessageReceived, "i".into(), "1", "c", Millis(0));
+        for (text, holds, failed) in [("7", true, None), ("no number", false, Some(1)), ("3", false, Some(1)), ("x", false, Some(2))] {
+            event.message = Some(Message { text: Some(text.into()), ..Message::default() });
+            assert_eq!(filter.holds_for_event(&event), holds, "{text}");
+            assert_eq!(filter.failures().map(|failures| failures.count), failed, "{text}");
+        }
+        assert!(filter.failures().is_some_and(|failures| failures.first.starts_with("`int`: ")), "{:?}", filter.failures());
     }
 
     #[test]

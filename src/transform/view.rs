@@ -60,10 +60,10 @@ fn high_value(state: &ConversationState, policy: &CompiledPolicy, value: i64, la
     let thresholds = &policy.policy().high_value;
     let mut why = Vec::new();
     if let Some(min) = thresholds.spend_min.filter(|&min| value >= min) {
-        why.push(format!("spend >= {min}"));
+        why.push(format!("spend_minor >= {min}"));
     }
     if let Some(min) = thresholds.payment_min.filter(|&min| largest >= min) {
-        why.push(format!("payment >= {min}"));
+        why.push(format!("payment_minor >= {min}"));
     }
     if let Some(lists) = &state.profile.lists {
         why.extend(lists.value.iter().filter(|list| policy.names_list(list.raw())).map(|list| format!("list:{}", list.raw())));

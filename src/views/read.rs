@@ -123,20 +123,46 @@ impl Reader {
     pub async fn conversations<S: AsRef<str>>(&self, account: &str, wanted: &[S]) -> Result<Vec<Option<ConversationView>>, ViewsError> {
         let mut views = Vec::with_capacity(wanted.len());
         for part in wanted.chunks(READ_MAX) {
-            let keys: Vec<String> = part.iter().map(|conversation| self.keys.conversation(account, conversation.as_ref())).collect();
-            let mut pipeline = Pipeline::with_capacity(1 + 2 * keys.len());
-            pipeline.cmd("HGET").arg(self.keys.account(account)).arg("gap");
-            for key in &keys {
-                pipeline.cmd("HMGET").arg(key).arg("snapshot").arg("rev").cmd("PTTL").arg(key);
-            }
-            let mut values = self.connection.query(&pipeline).await?.into_iter();
-            let gap: Option<GapView> = json(&self.keys.account(account), values.next().unwrap_or(Value::Nil))?.map(|(gap, _)| gap);
-            for key in &keys {
-                let (fields, ttl) = (values.next().unwrap_or(Value::Nil), values.next().unwrap_or(Value::Nil));
-                views.push(conversation_view(key, fields, &ttl, gap.as_ref())?);
+            let stored = self.read_part(account, part).await?;
+            let gap = gap(stored.gap)?;
+            for (key, fields, ttl) in stored.conversations {
+                views.push(conversation_view(&key, fields, &ttl, gap.as_ref())?);
             }
         }
         Ok(views)
+    }
+
+    /// The same for who shows many of them: one that cannot be read is an error in its own place, and the others are there. A gap that cannot be
+    /// read counts as none; [`account`](Self::account) tells of it.
+    ///
+    /// # Errors
+    /// As [`epoch`](Self::epoch), where it is not the fault of one conversation.
+    pub async fn each_conversation<S: AsRef<str>>(
+        &self,
+        account: &str,
+        wanted: &[S],
+    ) -> Result<Vec<Result<Option<ConversationView>, ViewsError>>, ViewsError> {
+        let mut views = Vec::with_capacity(wanted.len());
+        for part in wanted.chunks(READ_MAX) {
+            let stored = self.read_part(account, part).await?;
+            let gap = gap(stored.gap).unwrap_or_default();
+            views.extend(stored.conversations.into_iter().map(|(key, fields, ttl)| conversation_view(&key, fields, &ttl, gap.as_ref())));
+        }
+        Ok(views)
+    }
+
+    async fn read_part<S: AsRef<str>>(&self, account: &str, part: &[S]) -> Result<Part, ViewsError> {
+        let keys: Vec<String> = part.iter().map(|conversation| self.keys.conversation(account, conversation.as_ref())).collect();
+        let account = self.keys.account(account);
+        let mut pipeline = Pipeline::with_capacity(1 + 2 * keys.len());
+        pipeline.cmd("HGET").arg(&account).arg("gap");
+        for key in &keys {
+            pipeline.cmd("HMGET").arg(key).arg("snapshot").arg("rev").cmd("PTTL").arg(key);
+        }
+        let mut values = self.each(&pipeline).await?.into_iter();
+        let mut next = || values.next().unwrap_or(Value::Nil);
+        let gap = (account, next());
+        Ok(Part { gap, conversations: keys.into_iter().map(|key| (key, next(), next())).collect() })
     }
 
     /// The hashes of several conversations of an account, in the order asked, whatever stands in them.
@@ -223,10 +249,31 @@ impl Reader {
         members(key, self.one(cmd).await?)
     }
 
+    /// Answers to many commands. What is wrong with one key stays in its place; what is wrong with all of them is the error.
+    pub(super) async fn each(&self, pipeline: &Pipeline) -> Result<Vec<Value>, ViewsError> {
+        let values = self.connection.send(pipeline).await?;
+        let of_all = |value: &Value| match value {
+            Value::ServerError(error) if error.code() != "WRONGTYPE" => Some(ViewsError::from_reply(error)),
+            _ => None,
+        };
+        values.iter().find_map(of_all).map_or(Ok(()), Err)?;
+        Ok(values)
+    }
+
     pub(super) async fn one(&self, cmd: redis::Cmd) -> Result<Value, ViewsError> {
         let values = self.connection.query(Pipeline::new().add_command(cmd)).await?;
         Ok(values.into_iter().next().unwrap_or(Value::Nil))
     }
+}
+
+/// Several conversations of an account as Redis answers: keys, fields, times to live.
+struct Part {
+    gap: (String, Value),
+    conversations: Vec<(String, Value, Value)>,
+}
+
+fn gap((key, value): (String, Value)) -> Result<Option<GapView>, ViewsError> {
+    Ok(json(&key, value)?.map(|(gap, _)| gap))
 }
 
 /// Members with their scores, as WITHSCORES gives them.

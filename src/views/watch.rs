@@ -1,6 +1,7 @@
 //! What somebody asks who watches all conversations at once: many small answers in few round trips.
 //!
-//! Owns how they are asked for together. Does not own what is done with them. Invariant: the work of one question is bounded by its arguments.
+//! Owns how they are asked for together. Does not own what is done with them. Invariants: the work of one question is bounded by its arguments; one
+//! account or conversation that cannot be read is an error in its own place, and the others are there.
 
 use redis::{Pipeline, Value};
 
@@ -20,8 +21,8 @@ impl Reader {
     /// What is known of several accounts beyond their conversations, in the order asked.
     ///
     /// # Errors
-    /// As [`epoch`](Self::epoch); so for every call below.
-    pub async fn account_views<S: AsRef<str>>(&self, accounts: &[S]) -> Result<Vec<AccountView>, ViewsError> {
+    /// As [`epoch`](Self::epoch), where it is not the fault of one account; so for every call below.
+    pub async fn account_views<S: AsRef<str>>(&self, accounts: &[S]) -> Result<Vec<Result<AccountView, ViewsError>>, ViewsError> {
         let mut views = Vec::with_capacity(accounts.len());
         for part in accounts.chunks(PIPELINE_MAX) {
             let keys: Vec<String> = part.iter().map(|account| self.keys.account(account.as_ref())).collect();
@@ -29,9 +30,7 @@ impl Reader {
             for key in &keys {
                 pipeline.add_command(read::account_command(key));
             }
-            for (key, fields) in keys.iter().zip(self.connection.query(&pipeline).await?) {
-                views.push(read::account_view(key, fields)?);
-            }
+            views.extend(keys.iter().zip(self.each(&pipeline).await?).map(|(key, fields)| read::account_view(key, fields)));
         }
         Ok(views)
     }
@@ -76,17 +75,17 @@ impl Reader {
     }
 
     /// How often each conversation was written, in the order asked; `None` where it is no more.
-    pub async fn revs<A: AsRef<str>, C: AsRef<str>>(&self, wanted: &[(A, C)]) -> Result<Vec<Option<u64>>, ViewsError> {
+    pub async fn revs<A: AsRef<str>, C: AsRef<str>>(&self, wanted: &[(A, C)]) -> Result<Vec<Result<Option<u64>, ViewsError>>, ViewsError> {
         let mut revs = Vec::with_capacity(wanted.len());
         for part in wanted.chunks(PIPELINE_MAX) {
             let mut pipeline = Pipeline::with_capacity(part.len());
             for (account, conversation) in part {
                 pipeline.cmd("HGET").arg(self.keys.conversation(account.as_ref(), conversation.as_ref())).arg("rev");
             }
-            for (value, (account, conversation)) in self.connection.query(&pipeline).await?.iter().zip(part) {
+            for (value, (account, conversation)) in self.each(&pipeline).await?.iter().zip(part) {
                 revs.push(match value {
-                    Value::Nil => None,
-                    value => Some(value::number(&self.keys.conversation(account.as_ref(), conversation.as_ref()), value)?),
+                    Value::Nil => Ok(None),
+                    value => value::number(&self.keys.conversation(account.as_ref(), conversation.as_ref()), value).map(Some),
                 });
             }
         }

@@ -58,9 +58,9 @@ pub(super) struct Bounds {
 /// A stored state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// Its revision, above 0.
+    /// Its revision, above 0; 0 where it is gone.
     pub rev: u64,
-    /// The encoded state, as it was written.
+    /// The encoded state, as it was written; empty, which is none, where it is gone.
     pub fold: Vec<u8>,
 }
 
@@ -374,9 +374,12 @@ fn time_or_empty(cmd: &mut Cmd, at: Option<Millis>) {
 
 fn stored(key: &str, value: Value) -> Result<Option<Stored>, ViewsError> {
     let [rev, fold] = value::pair(key, value)?;
-    match (rev, fold) {
-        (Value::Nil, Value::Nil) => Ok(None),
-        (rev, Value::BulkString(fold)) => Ok(Some(Stored { rev: value::number(key, &rev)?, fold })),
-        (_, other) => Err(ViewsError::unexpected(key, format!("rev without fold: {}", value::shape(&other)))),
-    }
+    // A hash of which somebody deleted a part is no reason to stand still: what is left of it is written over. The guard takes an absent `rev` for 0.
+    let rev = match rev {
+        Value::Nil if fold == Value::Nil => return Ok(None),
+        Value::Nil => 0,
+        rev => value::number(key, &rev)?,
+    };
+    let fold = if let Value::BulkString(fold) = fold { fold } else { Vec::new() };
+    Ok(Some(Stored { rev, fold }))
 }

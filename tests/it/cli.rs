@@ -3,6 +3,11 @@
 //! What is recorded (`tests/golden/help.txt`, `man/`) is brought up to date with
 //! `UPDATE_GOLDEN=1 cargo test --test it cli::`; read the difference before committing it.
 
+mod examples;
+mod exits;
+mod shells;
+mod usage;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

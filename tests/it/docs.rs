@@ -12,7 +12,7 @@ use convpipe::schema::event::EventKind;
 use convpipe::transform::normalize::Reason;
 
 /// One Markdown file.
-struct Page {
+pub(crate) struct Page {
     name: String,
     text: String,
 }
@@ -23,7 +23,7 @@ impl Page {
     }
 
     /// The lines of what is to be typed into a shell, with their numbers.
-    fn shell(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub(crate) fn shell(&self) -> impl Iterator<Item = (usize, &str)> {
         self.lines().filter(|(_, _, code)| *code == Some("sh")).map(|(number, line, _)| (number, line))
     }
 
@@ -51,7 +51,7 @@ fn root() -> &'static Path {
 }
 
 /// What people read first, and everything in `docs/`.
-fn pages() -> Vec<Page> {
+pub(crate) fn pages() -> Vec<Page> {
     let in_docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let mut names: Vec<PathBuf> = in_docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect();
     names.sort();
@@ -78,7 +78,7 @@ fn commands_parse() {
 }
 
 /// The words of a line that calls the program, its name first. Variables in front are not among them, nor a comment, a pipe or a redirection behind.
-fn command(line: &str) -> Option<Vec<String>> {
+pub(crate) fn command(line: &str) -> Option<Vec<String>> {
     let line = line.trim_start();
     let line = line.strip_prefix("$ ").unwrap_or(line);
     let words = words(line);
@@ -107,7 +107,7 @@ fn words(line: &str) -> Vec<String> {
 }
 
 /// What is wrong with a command line; help is a right one.
-fn why_not(words: &[String]) -> Option<String> {
+pub(crate) fn why_not(words: &[String]) -> Option<String> {
     let error = Cli::command().try_get_matches_from(words).err().filter(clap::Error::use_stderr)?;
     Some(format!("{}: {}", words.join(" "), error.to_string().lines().next().unwrap_or_default()))
 }
@@ -194,7 +194,7 @@ fn the_page_of_the_events_has_every_kind_and_every_reason() {
 
 #[test]
 fn named_files_and_tests_exist() {
-    const FOLDERS: [&str; 8] = ["src/", "tests/", "docs/", "scripts/", "fixtures/", "fuzz/", "benches/", "man/"];
+    const FOLDERS: [&str; 9] = ["src/", "tests/", "docs/", "deploy/", "scripts/", "fixtures/", "fuzz/", "benches/", "man/"];
     check(&pages(), |page| {
         let spans = page.spans().filter(|(_, span)| FOLDERS.iter().any(|folder| span.starts_with(folder)));
         let missing = spans.filter_map(|(number, span)| {

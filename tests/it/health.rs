@@ -1,6 +1,6 @@
 //! `/metrics`, `/livez` and `/readyz`: what they answer, and that the numbers of a replay add up.
 
-mod documented;
+pub(crate) mod documented;
 mod listener;
 pub(crate) mod replayed;
 pub(crate) mod scrape;

@@ -11,6 +11,7 @@ use convpipe::daemons::ingest::{self, Change, Counters, Counts, Ingest, IngestEr
 use convpipe::runtime::clock::Clock;
 use convpipe::runtime::health::Health;
 use convpipe::runtime::shutdown::Shutdown;
+use convpipe::runtime::trace::Tracer;
 use convpipe::runtime::trust::Trust;
 use convpipe::schema::artifact::{Artifact, ArtifactStatus};
 use convpipe::schema::envelope::Envelope;
@@ -204,6 +205,7 @@ pub(crate) fn start_in(world: World, config: IngestConfig, artifacts: Vec<Artifa
         quarantine: quarantine.clone(),
         counters: counters.clone(),
         health: Health::default(),
+        tracer: Tracer::default(),
         on_live: Some(Arc::new(move |account| went_live.lock().unwrap().push(account.to_owned()))),
         on_refused: None,
     };

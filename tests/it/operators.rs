@@ -3,6 +3,7 @@
 
 mod inspect;
 mod tail;
+mod terminal;
 
 use std::collections::HashMap;
 use std::fs;

@@ -2,3 +2,4 @@
 
 mod consumer;
 mod drift;
+mod question;

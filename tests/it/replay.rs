@@ -1,5 +1,7 @@
 //! `convpipe replay` as people run it: what it prints, what it says of damage, how it ends.
 
+mod quarantine;
+
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -7,6 +9,9 @@ use std::process::{Command as StdCommand, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
+use convpipe::bus::Bus;
+use convpipe::bus::embedded::EmbeddedBus;
+use convpipe::config::{BusConfig, EmbeddedBusConfig};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -209,14 +214,22 @@ fn messages(count: usize) -> String {
 
 /// How many messages the topic has.
 fn published(dir: &Path) -> u64 {
-    let config = convpipe::config::EmbeddedBusConfig { dir: dir.join(".convpipe/bus"), ..Default::default() };
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let bus = convpipe::bus::Bus::Embedded(convpipe::bus::embedded::EmbeddedBus::open(&config).unwrap());
-        let names = convpipe::config::Config::default().bus;
-        drop(bus.subscriber(&names.topic, "count").await.unwrap());
-        bus.backlog(&names.topic, "count").await.unwrap().messages.unwrap()
+    on_topic(dir).len() as u64
+}
+
+/// The data of all messages of the topic, in order.
+fn on_topic(dir: &Path) -> Vec<String> {
+    on_bus(dir, async |bus, names| {
+        let search = bus.search(&names.topic, &[], |_| true, usize::MAX).await.unwrap().unwrap();
+        search.found.iter().map(|held| String::from_utf8(held.envelope.data().to_vec()).unwrap()).collect()
     })
+}
+
+/// Works on the embedded bus in this folder.
+fn on_bus<T>(dir: &Path, work: impl AsyncFnOnce(&Bus, &BusConfig) -> T) -> T {
+    let config = EmbeddedBusConfig { dir: dir.join(".convpipe/bus"), ..EmbeddedBusConfig::default() };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async { work(&Bus::Embedded(EmbeddedBus::open(&config).unwrap()), &BusConfig::default()).await })
 }
 
 #[test]
@@ -255,13 +268,8 @@ fn a_part_of_a_recording_is_played() {
     std::fs::write(dir.path().join("all.jsonl"), messages(10)).unwrap();
     let window = ["--since", "2026-07-23T19:00:03Z", "--until", "2026-07-23T19:00:05Z"];
     let play = |more: &[&str]| replay(dir.path(), &[&["all.jsonl", "-o", "json"][..], more].concat(), b"");
-    for (more, kinds) in [
-        (&[][..], 10),
-        (&window[..], 2),
-        (&["--filter", "fan.id == '100000001'"], 1),
-        (&["--filter", "event.kind == 'tip.received'"], 0),
-        (&["--to", "bus", "--dry-run"], 10),
-    ] {
+    for (more, kinds) in [(&[][..], 10), (&window[..], 2), (&["--filter", "fan.id == '100000001'"], 1), (&["--to", "bus", "--dry-run"], 10)]
+    {
         let output = play(more);
         ends(&output, 0, &[]);
         let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -270,6 +278,86 @@ fn a_part_of_a_recording_is_played() {
     ends(&play(&["--filter", "event.kimd == ''"]), 2, &["did you mean `kind`?"]);
     ends(&play(&["--checkpoint", "at"]), 2, &["add --to bus"]);
     assert!(!dir.path().join(".convpipe").exists(), "nothing of it wrote anything");
+}
+
+#[test]
+fn what_has_nothing_to_play_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("all.jsonl"), messages(3)).unwrap();
+    std::fs::write(dir.path().join("empty.jsonl"), "").unwrap();
+    let no_tip = "event.kind == 'tip.received'";
+    for (args, code, says) in [
+        (&["all.jsonl", "--filter", no_tip][..], 1, "nothing to play: --filter holds for no event of it"),
+        (&["all.jsonl", "--filter", no_tip, "--to", "bus"], 1, "--filter holds for no event of it"),
+        (&["all.jsonl", "--until", "2020-01-01"], 1, "nothing to play: no frame was recorded in this span of time"),
+        (&["all.jsonl", "--until", "2020-01-01", "--stats"], 1, "no frame was recorded in this span of time"),
+        (&["all.jsonl", "--until", "2020-01-01", "--to", "bus"], 1, "no frame was recorded in this span of time"),
+        (&["all.jsonl", "--since", "2026-07-24", "--until", "2026-07-23"], 2, "is not before --until"),
+        (&["empty.jsonl"], 1, "nothing to play: there is no frame in it"),
+        (&["empty.jsonl", "--verify"], 1, "nothing to play: there is no frame in it"),
+    ] {
+        let output = replay(dir.path(), args, b"");
+        ends(&output, code, &[says]);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{args:?}: no table of nothing");
+    }
+    let output = replay(dir.path(), &["all.jsonl", "--filter", no_tip, "-o", "json"], b"");
+    ends(&output, 1, &["holds for no event"]);
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["snapshots"], serde_json::json!([]), "a script gets its JSON");
+}
+
+#[test]
+fn what_is_no_recording_is_told_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    for (text, says) in [
+        (
+            "# A readme\n",
+            "error: file:1:1: not JSON: expected value; expected a recorded frame, {\"t_ms\", \"account\", \"frame\"}, or an event",
+        ),
+        ("{\"t_ms\":1,\"account\":\"1\"}\n", "error: file:1:24: not a recorded frame: missing field `frame`"),
+        ("{\"level\":\"high\",\"reasons\":[]}\n", "error: file:1:1: an entry of the priority feed, which names its event"),
+    ] {
+        std::fs::write(dir.path().join("file"), text).unwrap();
+        for args in [&["file"][..], &["file", "-o", "json"], &["file", "--stats"], &["file", "--verify"], &["file", "--to", "bus"]] {
+            let output = replay(dir.path(), args, b"");
+            ends(&output, 65, &[says, "hint: docs/recordings.md describes recordings"]);
+            assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn events_are_played_as_reading_commands_print_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorded = std::fs::File::create(dir.path().join("all.jsonl")).and_then(|mut file| file.write_all(messages(5).as_bytes()));
+    recorded.unwrap();
+    // What the recording came to on the topic, as a reading command prints it.
+    ends(&replay(dir.path(), &["all.jsonl", "--to", "bus"], b""), 0, &["5 frames played: 5 events published"]);
+    let lines: Vec<String> = on_topic(dir.path()).iter().zip(1..).map(|(event, number)| with_stream_id(event, number)).collect();
+    let gap = r#"{"gap":{"account_id":"200000001","after":"1-0","next":null,"cause":"trimmed"}}"#;
+    let text = [&lines[..2], &[gap.to_owned()], &lines[2..]].concat().join("\n") + "\n";
+    std::fs::write(dir.path().join("events.jsonl"), &text).unwrap();
+    let expected = snapshots(&replay(dir.path(), &["all.jsonl", "-o", "jsonl"], b""));
+    let output = replay(dir.path(), &["events.jsonl", "-o", "jsonl"], b"");
+    ends(&output, 0, &["5 frames: 5 events", "a gap stands between the events"]);
+    assert_eq!(snapshots(&output).len(), 5);
+    let of = |snapshots: &[Value], name: &str| snapshots.iter().map(|one| one[name].clone()).collect::<Vec<_>>();
+    for name in ["fan", "received_at", "event_id"] {
+        assert_eq!(of(&snapshots(&output), name), of(&expected, name), "{name}");
+    }
+    // From a pipe, a part, by name, onto the topic.
+    let args = ["-", "--to", "bus", "--filter", "fan.id == '100000003'", "--run-id", "again"];
+    ends(&replay(dir.path(), &args, text.as_bytes()), 0, &["5 frames played: 1 events published"]);
+    let events = on_topic(dir.path());
+    let (first, again): (Value, Value) = (serde_json::from_str(&events[2]).unwrap(), serde_json::from_str(&events[5]).unwrap());
+    assert_eq!(first["id"], again["id"]);
+    assert_ne!(first["connection"], again["connection"]);
+    for args in [&["events.jsonl", "--serve", "127.0.0.1:0"][..], &["events.jsonl", "--to", "bus", "--loop"]] {
+        ends(&replay(dir.path(), args, b""), 2, &["there are events among these"]);
+    }
+}
+
+fn with_stream_id(event: &str, number: u64) -> String {
+    format!("{},\"stream_id\":\"{number}-0\"}}", event.strip_suffix('}').unwrap())
 }
 
 #[test]

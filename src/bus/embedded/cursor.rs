@@ -235,24 +235,40 @@ impl From<StorageError> for TurnError {
 
 /// What the subscription stored at `path` has not acked of `log`.
 pub(super) fn unacked(path: &Path, log: &Log) -> Result<Unacked, BusError> {
-    let connection = sqlite::open(path, &LAYOUT, Durability::Normal)?;
+    let ranges = unacked_ranges(path, log)?;
+    let messages = ranges.iter().map(|range| range.end - range.start).sum();
+    Ok(Unacked { messages, oldest: ranges.first().map(|range| range.start) })
+}
+
+/// The same as ranges of offsets, in order; all of `log` where there is no such subscription yet.
+pub(super) fn unacked_ranges(path: &Path, log: &Log) -> Result<Vec<std::ops::Range<i64>>, BusError> {
     let (end, floor) = (log.end()?, log.floor()?);
-    let read = || -> rusqlite::Result<Unacked> {
+    let whole = floor..end.max(floor);
+    if !path.exists() {
+        return Ok(Some(whole).filter(|range| !range.is_empty()).into_iter().collect());
+    }
+    let connection = sqlite::open(path, &LAYOUT, Durability::Normal)?;
+    let read = || -> rusqlite::Result<Vec<std::ops::Range<i64>>> {
         let next: Option<i64> = connection.query_row("SELECT next FROM cursor", [], |row| row.get(0)).optional()?;
         let next = next.unwrap_or(floor).max(floor);
-        let mut unacked = Unacked { messages: (end - next).max(0), oldest: (next < end).then_some(next) };
-        let mut leases = connection.prepare("SELECT first, count, done FROM lease")?;
+        let mut leases = connection.prepare("SELECT first, count, done FROM lease ORDER BY first")?;
         let mut rows = leases.query([])?;
+        let mut open = Vec::new();
         while let Some(row) = rows.next()? {
             let (first, count): (i64, i64) = (row.get(0)?, row.get(1)?);
             let done = Done::from_blob(row.get_ref(2)?.as_blob()?);
-            let open = (first..first + count).zip(0u32..).filter(|(offset, index)| *offset >= floor && !done.contains(*index));
-            for (offset, _) in open {
-                unacked.messages += 1;
-                unacked.oldest = Some(unacked.oldest.map_or(offset, |oldest| oldest.min(offset)));
+            let offsets = (first..first + count).zip(0u32..).filter(|(offset, index)| *offset >= floor && !done.contains(*index));
+            open.extend(offsets.map(|(offset, _)| offset));
+        }
+        open.sort_unstable();
+        let mut ranges: Vec<std::ops::Range<i64>> = Vec::new();
+        for range in open.into_iter().map(|offset| offset..offset + 1).chain((next < end).then_some(next..end)) {
+            match ranges.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => ranges.push(range),
             }
         }
-        Ok(unacked)
+        Ok(ranges)
     };
     Ok(read().map_err(|error| StorageError::new(path, &error))?)
 }

@@ -8,6 +8,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use crate::bus::{BusError, StorageError};
 use crate::config::Durability;
 
+/// Pages that a connection keeps, KiB: a group commit, whose 4 MiB are compressed, stays in memory until it is written as a whole. A larger one
+/// begins to be written before its end, which costs nothing but the order of the writes. Once filled it stays with the process.
+const PAGE_CACHE_KIB: i64 = 3 * 1024;
+
 /// What a file is to hold.
 pub(super) struct Layout {
     /// `user_version` of the file. A file of a later version is refused; there is no earlier one.
@@ -40,8 +44,7 @@ pub(super) fn prepare(connection: &mut Connection, layout: &Layout, sync: Durabi
     };
     connection.pragma_update(None, "synchronous", sync)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    // A group commit of a few MiB stays in memory until it is written as a whole.
-    connection.pragma_update(None, "cache_size", -8 * 1024)?;
+    connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
     connection.set_prepared_statement_cache_capacity(32);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut found = layout_version(&transaction)?;

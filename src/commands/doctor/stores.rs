@@ -145,7 +145,7 @@ fn quarantine(aside: &Aside, now: Millis) -> Finding {
     if aside.newest.is_some_and(|newest| now.since(newest) > QUARANTINE_NEWS_MS) {
         return Finding::ok(AREA, CHECK, found);
     }
-    Finding::bad(AREA, CHECK, Warn, found, "docs/events.md says what each reason means; the bytes are kept until retention ends")
+    Finding::bad(AREA, CHECK, Warn, found, "`convpipe replay --from-quarantine -v` shows them; docs/events.md says what each reason means")
 }
 
 /// What Pub/Sub gives up goes to a topic, which keeps nothing that no subscription holds.

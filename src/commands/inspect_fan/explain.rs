@@ -126,7 +126,9 @@ pub(super) async fn explain(
     now: Millis,
 ) -> (Explanation, Option<CommandError>) {
     let parts: Vec<&str> = id.split(':').collect();
-    let account = account.map(str::to_owned).or_else(|| parts.get(1).map(|&account| account.to_owned()));
+    // A timer's id names no account.
+    let of_id = || parts.get(1).filter(|_| parts[0] != "due").map(|&account| account.to_owned());
+    let account = account.map(str::to_owned).or_else(of_id);
     let fan = fan.map(str::to_owned);
     let mut told = Explanation { event_id: id.to_owned(), account_id: account, fan_id: fan, event: None, places: Vec::new() };
     let failed = match topic(config, &mut told, now).await {

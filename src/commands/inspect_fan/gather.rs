@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::Window;
 use super::report::{Report, Section, State};
 use crate::backends;
+use crate::commands::accounts;
 use crate::commands::output::term_safe;
 use crate::commands::streams::{Entry, written_at};
 use crate::commands::{CommandError, Exit};
@@ -92,6 +93,13 @@ impl Stores {
                 accounts.push(account);
             }
         }
+        accounts
+    }
+
+    /// The accounts that the stores know, as far as they can be asked.
+    pub(super) async fn accounts(&mut self, typed: &[String]) -> Vec<String> {
+        let mut accounts = self.ask_redis(async |reader| accounts::of_redis(reader, typed).await).await.unwrap_or_default();
+        accounts.extend(self.ask_documents(async |documents| documents.accounts().await).await.unwrap_or_default());
         accounts
     }
 

@@ -6,7 +6,7 @@
 use super::report::{Report, Section, State};
 use super::wrap::wrap;
 use crate::commands::CommandError;
-use crate::commands::output::{Output, Tone, ago, fit, money, number, short, utc};
+use crate::commands::output::{Output, Tone, ago, criterion, fit, money, number, short, utc};
 use crate::commands::streams::{Entry, written_at};
 use crate::schema::document::{FanSummary, MessageDocument};
 use crate::schema::event::{Basis, Direction, Event, ReportedSpend, Subscription, SubscriptionState};
@@ -351,12 +351,4 @@ fn by_category(minor: [Option<i64>; 5]) -> String {
     let known: Vec<String> =
         named.filter_map(|(name, minor)| Some(format!("{name} {}", money(minor.filter(|&minor| minor != 0)?)))).collect();
     if known.is_empty() { String::new() } else { format!(": {}", known.join(", ")) }
-}
-
-/// `spend >= 50000`, as it is stored, in money.
-fn criterion(why: &str) -> String {
-    match why.split_once(" >= ") {
-        Some((what, minor)) => minor.parse().map_or_else(|_| why.to_owned(), |minor| format!("{what} >= {}", money(minor))),
-        None => why.to_owned(),
-    }
 }

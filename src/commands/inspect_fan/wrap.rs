@@ -8,6 +8,8 @@ use crate::commands::output::width;
 pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let columns = columns.max(1);
     let mut lines = vec![String::new()];
+    // Spaces at the end would be a line of their own where they do not fit.
+    let text = text.trim_end_matches(' ');
     for (place, word) in text.split(' ').enumerate() {
         let mut word = word;
         let last = lines.len() - 1;
@@ -64,6 +66,7 @@ mod tests {
             ("one two", usize::MAX, &["one two"]),
             ("abcdefgh ij", 3, &["abc", "def", "gh", "ij"]),
             ("a  b", 9, &["a  b"]),
+            ("one two ", 7, &["one two"]),
             ("你好世界", 5, &["你好", "世界"]),
             ("👩‍👩‍👧👩‍👩‍👧", 2, &["👩‍👩‍👧", "👩‍👩‍👧"]),
             ("e\u{301}e\u{301}e\u{301}", 2, &["e\u{301}e\u{301}", "e\u{301}"]),

@@ -19,7 +19,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
-pub use crate::runtime::units::{ago, duration, money, number, short, utc};
+pub use crate::runtime::units::{ago, criterion, duration, money, number, short, utc};
 pub use color::{ColorChoice, Tone};
 pub use progress::Progress;
 pub use screen::Screen;
@@ -153,6 +153,13 @@ impl Output {
     pub fn note(&self, note: impl Display) {
         // Nobody listens: no reason to stop.
         let _ = writeln!(io::stderr(), "{note}");
+    }
+
+    /// Asks something on stderr; the answer stands on the same line.
+    pub fn ask(&self, question: impl Display) {
+        let mut stderr = io::stderr();
+        // Who cannot see the question gives no answer.
+        let _ = write!(stderr, "{question}").and_then(|()| stderr.flush());
     }
 
     /// Foreign text as one safe line, or as it came where `--allow-escape-sequences` says so.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -18,24 +18,38 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub struct Progress {
     bar: Option<ProgressBar>,
     lines: Lines,
+    /// What went wrong so far; the bar's own drawing reads it too.
+    errors: Arc<AtomicU64>,
 }
 
 impl Progress {
     /// `what` is a word such as `replay`, `unit` what is counted, `total` how many of it there are, if that is known.
     pub(super) fn new(what: &'static str, unit: &'static str, total: Option<u64>, has_bar: bool) -> Self {
+        let errors = Arc::<AtomicU64>::default();
         let bar = has_bar.then(|| {
             let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
-            let known = "{msg} {wide_bar} {human_pos} of {human_len} {prefix}, {rate}, {eta} left";
-            let unknown = "{msg} {spinner} {human_pos} {prefix}, {rate}, for {elapsed}";
+            let known = "{msg} {wide_bar} {human_pos} of {human_len} {prefix}, {rate}, {eta} left{errors}";
+            let unknown = "{msg} {spinner} {human_pos} {prefix}, {rate}, for {elapsed}{errors}";
             let template = ProgressStyle::with_template(if total.is_some() { known } else { unknown });
             let rate = |state: &ProgressState, rate: &mut dyn fmt::Write| {
                 // A rate that cannot be drawn is drawn with the next step.
                 let _ = rate.write_str(&per_second(state.pos(), state.elapsed()));
             };
-            bar.set_style(template.unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("rate", rate));
+            let counted = errors.clone();
+            let told = move |_: &ProgressState, told: &mut dyn fmt::Write| {
+                let _ = told.write_str(&errors_told(counted.load(Ordering::Relaxed)));
+            };
+            let style = template.unwrap_or_else(|_| ProgressStyle::default_bar());
+            bar.set_style(style.with_key("rate", rate).with_key("errors", told));
             bar.with_message(what).with_prefix(unit)
         });
-        Self { bar, lines: Lines::new(what, unit, total, Instant::now()) }
+        Self { bar, lines: Lines::new(what, unit, total, Instant::now()), errors }
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub const fn unit(&self) -> &'static str {
+        self.lines.unit
     }
 
     /// Says that the work begins now, where it had to wait for somebody: the rate counts from here.
@@ -46,6 +60,11 @@ impl Progress {
         }
     }
 
+    /// Says that `count` more went wrong; told with the next step.
+    pub fn fail(&self, count: u64) {
+        self.errors.fetch_add(count, Ordering::Relaxed);
+    }
+
     /// Says that `count` more are done.
     pub fn advance(&self, count: u64) {
         match &self.bar {
@@ -54,7 +73,7 @@ impl Progress {
                 self.lines.done.fetch_add(count, Ordering::Relaxed);
                 if let Some(line) = self.lines.due(Instant::now()) {
                     // A closed stderr is no reason to stop the work.
-                    let _ = writeln!(std::io::stderr(), "{line}");
+                    let _ = writeln!(std::io::stderr(), "{line}{}", errors_told(self.errors.load(Ordering::Relaxed)));
                 }
             }
         }
@@ -122,6 +141,15 @@ impl Lines {
     }
 }
 
+/// `, 3 errors`; nothing where there are none.
+fn errors_told(errors: u64) -> String {
+    match errors {
+        0 => String::new(),
+        1 => ", 1 error".to_owned(),
+        _ => format!(", {} errors", number(errors)),
+    }
+}
+
 /// How many a second since the beginning: `2,400/s`, and below ten with a decimal, `0.5/s`.
 fn per_second(done: u64, elapsed: Duration) -> String {
     let tenths = u64::try_from(u128::from(done) * 10_000 / elapsed.as_millis().max(1)).unwrap_or(u64::MAX);
@@ -145,6 +173,15 @@ mod tests {
         let open = Lines::new("replay", "frames", None, began);
         open.done.store(7, Ordering::Relaxed);
         assert_eq!(open.due(began + Duration::from_secs(7)).as_deref(), Some("replay: 7 frames, 1.0/s"));
+    }
+
+    #[test]
+    fn errors_are_told_where_there_are_any() {
+        assert_eq!([0, 1, 1_200].map(errors_told), ["", ", 1 error", ", 1,200 errors"]);
+        let progress = Progress::new("replay", "frames", Some(9), true);
+        progress.fail(2);
+        progress.fail(1);
+        assert_eq!(progress.errors.load(Ordering::Relaxed), 3);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::commands::accounts;
 use crate::commands::output::{Output, Table, ago, money};
 use crate::commands::read::ListFormat;
 use crate::commands::{CommandError, Context, Exit};
@@ -31,9 +32,13 @@ pub(super) fn run(context: &Context, since: Since, accounts: &[String], format: 
     let output = context.output();
     context.block_on(async {
         let reader = Reader::open(&config.redis)?;
+        let unknown = match accounts {
+            [] => None,
+            typed => accounts::unknown(config, typed, accounts::of_redis(&reader, typed).await?),
+        };
         let mut changes = Changes::begin(reader, since, accounts, clock::now()).await?;
-        let mut table =
-            output.table(&["account", "fan", "name", "unread", "waiting", "spent", "written", "rev"]).right(3).right(5).right(7);
+        // Without `rev`: it is for programs, and leaves a terminal of 80 columns no room for names.
+        let mut table = output.table(&["account", "fan", "name", "unread", "waiting", "spent", "written"]).right(3).right(5);
         let (mut snapshots, mut conversations) = (Vec::new(), 0u64);
         while let Some(page) = changes.next().await.map_err(told)? {
             conversations += page.len() as u64;
@@ -51,7 +56,11 @@ pub(super) fn run(context: &Context, since: Since, accounts: &[String], format: 
             ListFormat::Json => output.json(&All { snapshots: &snapshots, end: &end })?,
             ListFormat::Table => print(output, &table, &end)?,
         }
-        Ok(Exit::Done)
+        // A cursor holds whoever is asked for, so it is given all the same.
+        let Some(unknown) = unknown else { return Ok(Exit::Done) };
+        output.flush()?;
+        output.note(unknown.told());
+        Ok(Exit::Finding)
     })
 }
 
@@ -74,7 +83,6 @@ fn row(table: &mut Table, snapshot: &ConversationSnapshot) {
         &waiting,
         &money(snapshot.spend.observed.total),
         &ago(now.since(snapshot.applied_at)),
-        &snapshot.rev.to_string(),
     ]);
 }
 

@@ -1,7 +1,7 @@
 //! The two stores against each other, and repairs.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, stderr, stdin};
+use std::io::{self, IsTerminal as _, stderr, stdin};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Args;
 use crate::backends;
 use crate::bus::Bus;
+use crate::commands::accounts;
 use crate::commands::checkpoint::Checkpoint;
 use crate::commands::output::{Output, Tone, number};
 use crate::commands::read::ListFormat;
@@ -16,11 +17,11 @@ use crate::commands::{CommandError, Context, Exit, interrupted};
 use crate::config::Config;
 use crate::daemons::reconcile::{Check, CheckSettings, Checked, Finding, Position};
 use crate::daemons::snapshot::Policies;
-use crate::documents::Access;
+use crate::documents::{Access, Documents};
 use crate::runtime::clock;
 use crate::runtime::shutdown::Shutdown;
 use crate::schema::envelope::Envelope;
-use crate::transform::drift::{Class, Drift};
+use crate::transform::drift::{Class, Drift, Remedy};
 use crate::transform::repair::{self, Store};
 use crate::views::Reader;
 
@@ -71,7 +72,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
         walk.print(context.output(), args.output)?;
         outcome?;
         if args.repair {
-            return walk.repair(context.output(), config, &bus, args.yes).await;
+            return walk.repair(context.output(), config, &bus, &shutdown, args.yes).await;
         }
         Ok(if walk.checked.has_drifted() { Exit::Finding } else { Exit::Done })
     })
@@ -87,8 +88,10 @@ struct Walk {
 
 impl Walk {
     async fn begin(context: &Context, args: &Args, config: &Config, bus: &Bus) -> Result<Self, CommandError> {
-        let of =
-            format!("reconcile --check of {}", if args.accounts.is_empty() { "all accounts".to_owned() } else { args.accounts.join(", ") });
+        let whose = if args.accounts.is_empty() { "all accounts".to_owned() } else { args.accounts.join(", ") };
+        let of = format!("reconcile --check of {whose}{}", if args.history { ", with the history" } else { "" });
+        let (reader, documents) = (Reader::open(&config.redis)?, backends::documents(config, Access::ReadOnly).await?);
+        refuse_unknown(config, &args.accounts, &reader, &documents).await?;
         let checkpoint = args.checkpoint.as_deref().map(|path| Checkpoint::new(path, of));
         let noted: Option<Noted> = checkpoint.as_ref().map(Checkpoint::load).transpose()?.flatten();
         if let Some(noted) = &noted {
@@ -99,11 +102,11 @@ impl Walk {
             accounts: args.accounts.clone(),
             settle_ms: i64::try_from(args.settle.as_millis()).unwrap_or(i64::MAX),
             scope: args.samples,
+            history: args.history,
         };
         let (position, checked) = noted.map_or((None, Checked::default()), |noted| (Some(noted.position), noted.checked));
-        let documents = backends::documents(config, Access::ReadOnly).await?;
         let policies = Arc::new(Policies::new(config)?);
-        let check = Check::begin(config, Reader::open(&config.redis)?, documents, bus, settings, policies, position).await?;
+        let check = Check::begin(config, reader, documents, bus, settings, policies, position).await?;
         Ok(Self { check, checked, findings: Vec::new(), checkpoint })
     }
 
@@ -188,13 +191,19 @@ impl Walk {
     }
 
     /// Asks for what is lost or conflicting to be written anew.
-    async fn repair(&self, output: &Output, config: &Config, bus: &Bus, sure: bool) -> Result<Exit, CommandError> {
+    async fn repair(&self, output: &Output, config: &Config, bus: &Bus, shutdown: &Shutdown, sure: bool) -> Result<Exit, CommandError> {
+        let replays = self.findings.iter().filter(|finding| finding.drifts.iter().any(is_for_replay)).count() as u64;
+        if replays > 0 {
+            let told = "lack messages that no store has whole: replay the recordings of that time (docs/reconcile.md)";
+            output.note(format!("{} conversations {told}", number(replays)));
+        }
+        let left = if replays > 0 { Exit::Finding } else { Exit::Done };
         let repairs: Vec<(&Finding, Store, bool)> = self.findings.iter().flat_map(repairs_of).collect();
         if repairs.is_empty() {
             output.note("nothing to repair");
-            return Ok(Exit::Done);
+            return Ok(left);
         }
-        if !sure && !confirmed(output, repairs.len())? {
+        if !sure && !confirmed(output, repairs.len(), shutdown).await? {
             output.note("nothing was repaired");
             return Ok(Exit::Finding);
         }
@@ -210,7 +219,7 @@ impl Walk {
             publisher.publish(envelopes).await?;
         }
         output.note(format!("{} repairs asked for; the snapshot service writes them, see with --check", number(repairs.len() as u64)));
-        Ok(Exit::Done)
+        Ok(left)
     }
 }
 
@@ -218,18 +227,53 @@ fn row<'a>(finding: &'a Finding, drift: &'a Drift) -> Row<'a> {
     Row { account_id: &finding.account, conversation_id: &finding.conversation, class: drift.class, store: drift.store, what: &drift.what }
 }
 
+fn is_for_replay(drift: &Drift) -> bool {
+    drift.class.is_drift() && drift.remedy == Remedy::Replay
+}
+
+/// An account that nobody knows has no drift, and would look as if all were well.
+async fn refuse_unknown(config: &Config, typed: &[String], reader: &Reader, documents: &Documents) -> Result<(), CommandError> {
+    if typed.is_empty() {
+        return Ok(());
+    }
+    let mut known = accounts::of_redis(reader, typed).await?;
+    if accounts::unknown(config, typed, known.iter().cloned()).is_none() {
+        return Ok(());
+    }
+    known.extend(documents.accounts().await?);
+    accounts::unknown(config, typed, known).map_or(Ok(()), |unknown| Err(unknown.refused()))
+}
+
 /// One repair a store, the documents first: the views may be written from them.
 fn repairs_of(finding: &Finding) -> impl Iterator<Item = (&Finding, Store, bool)> {
     let mut stores = BTreeMap::new();
-    for drift in finding.drifts.iter().filter(|drift| drift.class.is_drift()) {
-        *stores.entry(drift.store).or_default() |= drift.carries;
+    for drift in finding.drifts.iter().filter(|drift| drift.class.is_drift() && drift.remedy != Remedy::Replay) {
+        *stores.entry(drift.store).or_default() |= drift.remedy == Remedy::Carry;
     }
     stores.into_iter().rev().map(move |(store, carries)| (finding, store, carries))
 }
 
-fn confirmed(output: &Output, repairs: usize) -> Result<bool, CommandError> {
-    output.note(format!("{} conversations are written anew. Go on? Type yes:", number(repairs as u64)));
-    let mut typed = String::new();
-    stdin().read_line(&mut typed).map_err(|error| CommandError::new(Exit::TryLater, "cannot read the answer").caused_by(&error))?;
+/// Whether a person types yes. A signal ends the question.
+async fn confirmed(output: &Output, repairs: usize, shutdown: &Shutdown) -> Result<bool, CommandError> {
+    output.ask(format!("{} repairs, each writes a conversation anew in one store. Go on? Type yes: ", number(repairs as u64)));
+    let (sender, answer) = tokio::sync::oneshot::channel();
+    // A read of a terminal cannot be taken back, so it gets a thread that nobody waits for.
+    std::thread::spawn(move || {
+        let mut typed = String::new();
+        // Nobody listens after a signal.
+        let _ = sender.send(stdin().read_line(&mut typed).map(|_| typed));
+    });
+    let typed = tokio::select! {
+        biased;
+        () = shutdown.requested() => {
+            output.note("");
+            return Err(interrupted(shutdown, "interrupted: nothing was repaired"));
+        }
+        answer = answer => answer.unwrap_or_else(|_| Err(io::Error::other("the terminal is gone"))),
+    };
+    let typed = typed.map_err(|error| CommandError::new(Exit::TryLater, "cannot read the answer").caused_by(&error))?;
+    if !typed.ends_with('\n') {
+        output.note("");
+    }
     Ok(typed.trim() == "yes")
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use tokio::net::TcpListener;
 
-use super::{Damage, Run};
+use super::{Playing, Run};
 use crate::auth::ArtifactStore;
 use crate::commands::output::number;
 use crate::commands::{CommandError, Exit, interrupted};
@@ -39,10 +39,16 @@ pub(super) fn run(run: &Run<'_>, address: SocketAddr, artifacts: Option<&Path>) 
             () = player.connected(1) => run.progress.begin(),
             () = shutdown.requested() => {}
         }
-        let mut damage = Damage::default();
+        let mut playing = Playing::default();
         play(&mut run.playback(), &player, &shutdown, |result| match result {
-            Ok(()) => run.progress.advance(1),
-            Err(error) => damage.note(error),
+            Ok(()) => {
+                playing.played += 1;
+                run.progress.advance(1);
+            }
+            Err(error) => {
+                playing.damaged(error);
+                run.progress.fail(1);
+            }
         })
         .await;
         tokio::select! {
@@ -58,7 +64,8 @@ pub(super) fn run(run: &Run<'_>, address: SocketAddr, artifacts: Option<&Path>) 
         match interrupted {
             // What has no end of its own is ended by a signal, and was not interrupted.
             Some(error) if !run.settings.repeat => Err(error),
-            _ => damage.outcome(),
+            None => run.conclude(playing, 0),
+            Some(_) => playing.outcome().map(|()| Exit::Done),
         }
     })
 }

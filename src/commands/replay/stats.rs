@@ -10,7 +10,7 @@ use crate::commands::read::Format;
 use crate::commands::{CommandError, Exit};
 use crate::daemons::playback::Played;
 use crate::schema::event::EventKind;
-use crate::transform::normalize::{FrameContext, normalize};
+use crate::transform::normalize::FrameContext;
 
 /// Keys that are unknown are listed up to so many; the rest is one number.
 const UNKNOWN_MAX: usize = 50;
@@ -44,9 +44,13 @@ struct Kind {
 pub(super) fn run(run: &Run<'_>, format: Format) -> Result<Exit, CommandError> {
     let depth_max = run.context.config()?.config.ingest.depth_max;
     let mut counting = Counting { depth_max, seconds: BTreeMap::new(), stats: Stats::default() };
-    let damage = run.each("interrupted; the numbers are printed at the end", |played| counting.frame(played, run))?;
-    print(run.context.output(), &counting.finish(run), format)?;
-    damage.outcome()
+    let playing = run.each("interrupted; the numbers are printed at the end", |played| counting.frame(played, run))?;
+    let stats = counting.finish(run);
+    if playing.has_result(format) {
+        print(run.context.output(), &stats, format)?;
+    }
+    let matched = stats.kinds.values().map(|kind| kind.events).sum();
+    run.conclude(playing, matched)
 }
 
 struct Counting {
@@ -56,7 +60,7 @@ struct Counting {
 }
 
 impl Counting {
-    fn frame(&mut self, played: &Played, run: &Run<'_>) -> Result<(), CommandError> {
+    fn frame(&mut self, played: &Played, run: &Run<'_>) -> Result<u64, CommandError> {
         let stats = &mut self.stats;
         let bytes = played.text.len() as u64;
         stats.frames += 1;
@@ -73,7 +77,7 @@ impl Counting {
             raw: true,
             depth_max: self.depth_max,
         };
-        let normalized = normalize(played.text.as_bytes(), &context);
+        let normalized = played.read(&context);
         for event in normalized.events.iter().filter(|event| run.wants(event)) {
             let json = serde_json::to_vec(event).map_err(|error| CommandError::of(Exit::BadData, &error))?.len() as u64;
             let kind = stats.kinds.entry(event.kind.name()).or_default();
@@ -90,7 +94,7 @@ impl Counting {
         for rejected in &normalized.rejected {
             *stats.rejected.entry(rejected.reason.name()).or_default() += 1;
         }
-        Ok(())
+        Ok(normalized.rejected.len() as u64)
     }
 
     fn finish(mut self, run: &Run<'_>) -> Stats {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Damage, Run};
+use super::{Playing, Run};
 use crate::backends;
 use crate::bus::Publisher;
 use crate::commands::checkpoint::Checkpoint;
@@ -17,7 +17,7 @@ use crate::runtime::clock;
 use crate::schema::envelope::Envelope;
 use crate::schema::ids::{connection_id, hash64};
 use crate::transform::filter::Filter;
-use crate::transform::normalize::{FrameContext, normalize};
+use crate::transform::normalize::FrameContext;
 
 /// Frames that are read ahead.
 const AHEAD_MAX: usize = 4_096;
@@ -51,17 +51,17 @@ pub(super) fn run(run: &Run<'_>, publishing: &Publishing<'_>) -> Result<Exit, Co
                     break;
                 }
             }
+            playback.gaps()
         });
         let mut source = Source {
-            connection: publishing
-                .run_id
-                .map_or_else(|| connection_id(clock::now(), fastrand::u16(..)), |id| format!("{:016x}", hash64(id))),
+            connection: publishing.run_id.map_or_else(|| connection_id(clock::now(), fastrand::u16(..)), run_connection),
+            names_run: publishing.run_id.is_some(),
             frame_nos: HashMap::new(),
             raw: config.ingest.raw,
             depth_max: config.ingest.depth_max,
             filter: run.filter.clone(),
         };
-        let (mut damage, mut done, mut published, mut set_aside) = (Damage::default(), run.settings.skip, 0u64, 0u64);
+        let (mut playing, mut done, mut published, mut set_aside) = (Playing::default(), run.settings.skip, 0u64, 0u64);
         let mut is_interrupted = false;
         loop {
             let mut batch = Vec::new();
@@ -78,9 +78,13 @@ pub(super) fn run(run: &Run<'_>, publishing: &Publishing<'_>) -> Result<Exit, Co
                         source.envelopes(&frame, &mut accepted, &mut rejected)?;
                         played += 1;
                     }
-                    Err(error) => damage.note(error),
+                    Err(error) => {
+                        playing.damaged(error);
+                        run.progress.fail(1);
+                    }
                 }
             }
+            run.progress.fail(rejected.len() as u64);
             published += publish(&events, accepted).await?;
             set_aside += publish(&quarantine, rejected).await?;
             done += played;
@@ -89,27 +93,43 @@ pub(super) fn run(run: &Run<'_>, publishing: &Publishing<'_>) -> Result<Exit, Co
             }
             run.progress.advance(played);
         }
-        reading.abort();
+        // Whoever was interrupted is told no more of the file.
+        if is_interrupted {
+            reading.abort();
+        }
+        playing.gaps = reading.await.unwrap_or(0);
+        playing.played = done - run.settings.skip;
         run.progress.finish();
-        let (played, published, set_aside) = (number(done - run.settings.skip), number(published), number(set_aside));
-        run.context.output().note(format!("{played} frames played: {published} events published, {set_aside} items quarantined"));
+        let unit = run.progress.unit();
+        let told = format!(
+            "{} {unit} played: {} events published, {} items quarantined",
+            number(playing.played),
+            number(published),
+            number(set_aside)
+        );
+        run.context.output().note(told);
         if is_interrupted {
             let error = interrupted(&shutdown, "interrupted; what was played is published");
             return Err(if publishing.checkpoint.is_some() { error.hint("run it again to go on") } else { error });
         }
         publishing.checkpoint.map_or(Ok(()), Checkpoint::remove)?;
-        damage.outcome()
+        run.conclude(playing, published)
     })
 }
 
 /// A bus that others share is written to only by who names its project.
-fn confirmed(bus: &BusConfig, typed: Option<&str>) -> Result<(), CommandError> {
+pub(super) fn confirmed(bus: &BusConfig, typed: Option<&str>) -> Result<(), CommandError> {
     let project = bus.google.project.as_deref().unwrap_or_default();
     if bus.backend == BusBackend::Embedded || bus.google.emulator.is_some() || typed == Some(project) {
         return Ok(());
     }
     let message = format!("this publishes to the topic {} of the project {project}", bus.topic);
     Err(CommandError::new(Exit::Usage, message).hint(format!("if you mean it, add --confirm {project}; --dry-run shows what it comes to")))
+}
+
+/// The connection id of a run with a name: the same whenever it is given.
+pub(super) fn run_connection(run_id: &str) -> String {
+    format!("{:016x}", hash64(run_id))
 }
 
 async fn publish(publisher: &Publisher, batch: Vec<Envelope>) -> Result<u64, CommandError> {
@@ -120,6 +140,8 @@ async fn publish(publisher: &Publisher, batch: Vec<Envelope>) -> Result<u64, Com
 
 struct Source {
     connection: String,
+    /// The connection is the run's by name, and events carry it too, which otherwise keep their own.
+    names_run: bool,
     frame_nos: HashMap<String, u64>,
     raw: bool,
     depth_max: usize,
@@ -139,7 +161,10 @@ impl Source {
             raw: self.raw,
             depth_max: self.depth_max,
         };
-        let normalized = normalize(played.text.as_bytes(), &context);
+        let mut normalized = played.read(&context);
+        if played.is_event && self.names_run {
+            normalized.events.iter_mut().for_each(|event| event.connection = self.connection.as_str().into());
+        }
         for event in &normalized.events {
             if self.filter.as_ref().is_none_or(|filter| filter.holds_for_event(event)) {
                 let envelope = Envelope::of_event(event);

@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::{Damage, Run};
+use super::{Playing, Run};
 use crate::commands::output::{Output, Tone, ago, money, number};
 use crate::commands::read::Format;
 use crate::commands::{CommandError, Exit};
@@ -13,18 +13,23 @@ use crate::schema::ids::hash128_hex;
 use crate::schema::view::ConversationSnapshot;
 
 pub(super) fn run(run: &Run<'_>, format: Format) -> Result<Exit, CommandError> {
-    let (outcome, damage) = fold(run)?;
-    print(run.context.output(), &outcome, format)?;
-    damage.outcome()
+    let (outcome, playing) = fold(run)?;
+    if playing.has_result(format) {
+        print(run.context.output(), &outcome, format)?;
+    }
+    run.conclude(playing, outcome.events())
 }
 
 /// Folds twice, and compares.
 pub(super) fn verify(run: &Run<'_>) -> Result<Exit, CommandError> {
-    if run.overview.t0.is_none() {
+    if run.overview.t0.is_none() && run.overview.frames > 0 {
         let message = "the recording does not say when it began, so its events have another time whenever it is folded";
         return Err(CommandError::new(Exit::BadData, message).hint("recordings of `convpipe ingest --record` say so with t0"));
     }
-    let (first, damage) = fold(run)?;
+    let (first, playing) = fold(run)?;
+    if playing.played == 0 {
+        return run.conclude(playing, 0);
+    }
     let (second, _) = fold(run)?;
     let digests = [digest(&first)?, digest(&second)?];
     let output = run.context.output();
@@ -35,7 +40,7 @@ pub(super) fn verify(run: &Run<'_>) -> Result<Exit, CommandError> {
         return Ok(Exit::Finding);
     }
     output.note("both times the same state");
-    damage.outcome()
+    run.conclude(playing, first.events())
 }
 
 /// 128 bits of everything that a fold came to.
@@ -45,18 +50,17 @@ fn digest(outcome: &Outcome) -> Result<String, CommandError> {
     Ok(hash128_hex(&parts))
 }
 
-fn fold(run: &Run<'_>) -> Result<(Outcome, Damage), CommandError> {
+fn fold(run: &Run<'_>) -> Result<(Outcome, Playing), CommandError> {
     let config = &run.context.config()?.config;
     let policies = Policies::new(config)?;
     let mut dry = DryRun::new(&policies, config.ingest.depth_max).with_filter(run.filter.clone());
-    let damage = run.each("interrupted; a dry run prints nothing before its end", |played| Ok(dry.frame(played)?))?;
-    Ok((dry.finish()?, damage))
+    let playing = run.each("interrupted; a dry run prints nothing before its end", |played| Ok(dry.frame(played)?))?;
+    Ok((dry.finish()?, playing))
 }
 
 fn print(output: &Output, outcome: &Outcome, format: Format) -> Result<(), CommandError> {
-    let raw =
-        |json: &[u8]| serde_json::from_slice::<Box<RawValue>>(json).map_err(|error| CommandError::new(Exit::BadData, error.to_string()));
     match format {
+        Format::Table if outcome.snapshots.is_empty() => {}
         Format::Table => table(output, outcome)?,
         Format::Jsonl | Format::Raw => {
             for snapshot in &outcome.snapshots {
@@ -64,8 +68,7 @@ fn print(output: &Output, outcome: &Outcome, format: Format) -> Result<(), Comma
             }
         }
         Format::Json => {
-            let snapshots: Vec<Box<RawValue>> = outcome.snapshots.iter().map(|json| raw(json)).collect::<Result<_, _>>()?;
-            output.json(&serde_json::json!({ "snapshots": snapshots, "accounts": outcome.accounts, "counts": counts(outcome) }))?;
+            output.json(&value(outcome)?)?;
         }
     }
     output.flush()?;
@@ -73,7 +76,18 @@ fn print(output: &Output, outcome: &Outcome, format: Format) -> Result<(), Comma
     Ok(())
 }
 
-fn table(output: &Output, outcome: &Outcome) -> Result<(), CommandError> {
+fn raw(json: &[u8]) -> Result<Box<RawValue>, CommandError> {
+    serde_json::from_slice(json).map_err(|error| CommandError::new(Exit::BadData, error.to_string()))
+}
+
+/// What a dry run came to, as one value.
+pub(super) fn value(outcome: &Outcome) -> Result<serde_json::Value, CommandError> {
+    let snapshots: Vec<Box<RawValue>> = outcome.snapshots.iter().map(|json| raw(json)).collect::<Result<_, _>>()?;
+    Ok(serde_json::json!({ "snapshots": snapshots, "accounts": outcome.accounts, "counts": counts(outcome) }))
+}
+
+/// The snapshots, for people.
+pub(super) fn table(output: &Output, outcome: &Outcome) -> Result<(), CommandError> {
     let mut table = output.table(&["account", "fan", "name", "tier", "unread", "waiting", "spent", "last message"]).right(4).right(6);
     for json in &outcome.snapshots {
         let snapshot: ConversationSnapshot =
@@ -102,9 +116,9 @@ fn table(output: &Output, outcome: &Outcome) -> Result<(), CommandError> {
 }
 
 /// What was counted, on stderr, so that a pipe has the data alone.
-fn summary(output: &Output, outcome: &Outcome) {
+pub(super) fn summary(output: &Output, outcome: &Outcome) {
     let counts = &outcome.counts;
-    let events: u64 = counts.kinds.values().sum();
+    let events = outcome.events();
     let rejected: u64 = counts.rejected.values().sum();
     output.note(format!(
         "{} frames: {} events, {} rejected, {} control · {} conversations · {} new, {} seen before, {} stale, {} past a memory",

@@ -137,9 +137,13 @@ impl Rows {
 
     fn line(&self, output: &Output, cells: Vec<Cell>) -> String {
         let mut line = String::new();
-        let mut owed = 0;
+        let (mut owed, mut doubted) = (0, 0);
         for (column, (text, tone)) in self.columns.iter().zip(cells) {
-            let text = if self.is_fitted { fit(&text, column.width.saturating_sub(doubt(&text))).into_owned() } else { text };
+            // What a terminal may have pushed aside before must not push the end of the line over its edge.
+            let pushed = if column.what == What::Text { doubted } else { 0 };
+            let room = column.width.saturating_sub(doubt(&text) + pushed);
+            let text = if self.is_fitted { fit(&text, room).into_owned() } else { text };
+            doubted += doubt(&text);
             let missing = column.width.saturating_sub(width(&text));
             let (before, after) = if column.what.is_right() { (missing, 0) } else { (0, missing) };
             if !text.is_empty() {
@@ -254,6 +258,9 @@ mod tests {
             assert!(width(&line) <= columns, "{columns}: {} {line}", width(&line));
             assert!(!line.chars().any(|c| c.is_control() || c == '\u{202e}'), "{line:?}");
             assert!(line.contains("120ms"), "{line}");
+            // However a terminal draws an emoji's parts.
+            let line = lines(Some(columns), &entry("👍🏽", &"many words ".repeat(30)));
+            assert!(width(&line) + doubt(&line) <= columns, "{columns}: {line}");
         }
     }
 

@@ -58,31 +58,52 @@ pub(super) fn json(asked: &HeaderMap, value: &impl Serialize) -> Answer {
 pub(super) fn tagged(asked: &HeaderMap, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let body = body.into();
     let tag = format!("W/\"{:032x}\"", xxhash_rust::xxh3::xxh3_128(&body));
-    let wanted = |name: HeaderName| asked.get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-    let has_it = wanted(header::IF_NONE_MATCH).any(|known| known.trim() == "*" || opaque(known) == opaque(&tag));
+    let has_it = listed(asked, header::IF_NONE_MATCH).any(|known| known.trim() == "*" || opaque(known) == opaque(&tag));
     let mut answer = if has_it {
         let mut answer = Response::new(Full::default().boxed());
         *answer.status_mut() = StatusCode::NOT_MODIFIED;
+        set(&mut answer, header::VARY, VARY);
         answer
     } else {
-        let takes_gzip = wanted(header::ACCEPT_ENCODING).any(|coding| {
-            let (name, quality) = coding.split_once(';').unwrap_or((coding, ""));
-            name.trim().eq_ignore_ascii_case("gzip")
-                && quality.trim().strip_prefix("q=").is_none_or(|q| q.parse().is_ok_and(|q: f32| q > 0.0))
-        });
-        match takes_gzip.then(|| gzip(&body)).flatten() {
-            Some(smaller) => {
-                let mut answer = text(StatusCode::OK, content_type, smaller);
-                set(&mut answer, header::CONTENT_ENCODING, "gzip");
-                answer
-            }
-            None => text(StatusCode::OK, content_type, body),
-        }
+        coded(asked, StatusCode::OK, content_type, body)
     };
     set(&mut answer, header::ETAG, tag);
-    set(&mut answer, header::VARY, "Accept-Encoding, Cookie, Authorization");
     answer
+}
+
+/// What an answer depends on besides its address.
+const VARY: &str = "Accept-Encoding, Cookie, Authorization";
+
+/// A body, gzip where it is large and the asker takes that.
+///
+/// What strangers wrote and what nobody else may know stand in one body here, which is what BREACH needs to guess the one by the other from the
+/// length. It also needs its victim's browser to ask again and again, and no other site's page can make it: its requests are refused, and the cookie
+/// is `SameSite=Strict`. No token stands in any body, and a nonce serves one answer.
+pub(super) fn coded(asked: &HeaderMap, status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let body = body.into();
+    let mut answer = match takes_gzip(asked).then(|| gzip(&body)).flatten() {
+        Some(smaller) => {
+            let mut answer = text(status, content_type, smaller);
+            set(&mut answer, header::CONTENT_ENCODING, "gzip");
+            answer
+        }
+        None => text(status, content_type, body),
+    };
+    set(&mut answer, header::VARY, VARY);
+    answer
+}
+
+/// The parts of a header that is a list.
+fn listed(asked: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    asked.get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','))
+}
+
+fn takes_gzip(asked: &HeaderMap) -> bool {
+    listed(asked, header::ACCEPT_ENCODING).any(|coding| {
+        let (name, quality) = coding.split_once(';').unwrap_or((coding, ""));
+        name.trim().eq_ignore_ascii_case("gzip") && quality.trim().strip_prefix("q=").is_none_or(|q| q.parse().is_ok_and(|q: f32| q > 0.0))
+    })
 }
 
 fn gzip(body: &[u8]) -> Option<Vec<u8>> {
@@ -104,7 +125,7 @@ pub(super) fn failure(status: StatusCode, code: &str, message: &str) -> Answer {
 pub(super) fn refused(refusal: Refusal) -> Answer {
     let mut answer = failure(refusal.status, refusal.code, refusal.message);
     match refusal.status {
-        StatusCode::METHOD_NOT_ALLOWED => set(&mut answer, header::ALLOW, "GET"),
+        StatusCode::METHOD_NOT_ALLOWED => set(&mut answer, header::ALLOW, "GET, HEAD"),
         StatusCode::UNAUTHORIZED => set(&mut answer, header::WWW_AUTHENTICATE, "Bearer realm=\"convpipe dashboard\""),
         _ => {}
     }

@@ -4,6 +4,7 @@
 //! no program acts on what may be old; ids and texts are as they were written, for a program to show as text.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
@@ -25,6 +26,18 @@ struct Status<'a> {
     redis: RedisStatus<'a>,
     conversations: usize,
     accounts: usize,
+    streams: Streams,
+}
+
+/// The live pages.
+#[derive(Serialize)]
+struct Streams {
+    open: usize,
+    max: usize,
+    /// Asked for while all places were taken.
+    refused: u64,
+    /// Connections of any kind whose reader did not read.
+    let_go: u64,
 }
 
 #[derive(Serialize)]
@@ -93,7 +106,7 @@ pub(super) async fn answer(rooms: &Rooms, asked: &HeaderMap, api: &Api) -> Answe
     }
     let picture = rooms.board.fresh().await;
     match (api, &picture.fault) {
-        (Api::Status, _) => json(asked, &status(&picture)),
+        (Api::Status, _) => json(asked, &status(rooms, &picture)),
         (_, Some(fault)) => unavailable(&fault.message),
         (_, None) if picture.read_at.is_none() => unavailable("Redis was not read yet"),
         (Api::Accounts, None) => json(asked, &Accounts { version: picture.version, memory: picture.memory, accounts: &picture.accounts }),
@@ -130,7 +143,7 @@ pub(super) fn entries(picture: &Picture, feed: &Feed) -> Vec<Arc<Entry>> {
     picture.feed.iter().rev().filter(is_chosen).take(feed.limit).cloned().collect()
 }
 
-fn status(picture: &Picture) -> Status<'_> {
+fn status<'a>(rooms: &Rooms, picture: &'a Picture) -> Status<'a> {
     Status {
         service: "convpipe dashboard",
         version: env!("CARGO_PKG_VERSION"),
@@ -142,6 +155,12 @@ fn status(picture: &Picture) -> Status<'_> {
         },
         conversations: picture.rows.len(),
         accounts: picture.accounts.len(),
+        streams: Streams {
+            open: rooms.streams_max.saturating_sub(rooms.streams.available_permits()),
+            max: rooms.streams_max,
+            refused: rooms.refused.load(Ordering::Relaxed),
+            let_go: rooms.let_go.load(Ordering::Relaxed),
+        },
     }
 }
 
@@ -181,7 +200,11 @@ async fn event(rooms: &Rooms, asked: &HeaderMap, wanted: &Conversation, id: Stre
 }
 
 fn or_unavailable(answer: Result<Answer, ViewsError>) -> Answer {
-    answer.unwrap_or_else(|error| unavailable(&error.to_string()))
+    answer.unwrap_or_else(|error| match error {
+        // Another try would say the same, so it is no 503.
+        ViewsError::Unexpected { .. } => failure(StatusCode::BAD_GATEWAY, "unreadable", &error.to_string()),
+        error => unavailable(&error.to_string()),
+    })
 }
 
 fn none() -> Answer {

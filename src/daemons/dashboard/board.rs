@@ -79,10 +79,21 @@ pub(super) struct Strip {
     pub(super) conversations: usize,
     pub(super) unread: usize,
     pub(super) awaiting: usize,
+    /// Conversations that cannot be read.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) unreadable: usize,
+    /// Why what is known of the account itself cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) fault: Option<String>,
     /// Writes of conversations a second, over the last ten seconds.
     pub(super) writes_per_second: f64,
-    /// The slowest way from frame to Redis in each of the last sixty seconds, milliseconds; null where nothing was written.
+    /// The slowest way from frame to Redis that was seen in each of the last sixty seconds, milliseconds; null where none was.
     pub(super) lag_ms: Vec<Option<i64>>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// What changed, as it is sent to live pages.

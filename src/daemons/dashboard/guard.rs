@@ -33,7 +33,7 @@ const BAD_HOST: Refusal = refusal(
     "bad_host",
     "this server does not answer to that name; dashboard.hosts lists those it answers to",
 );
-const BAD_METHOD: Refusal = refusal(StatusCode::METHOD_NOT_ALLOWED, "bad_method", "only GET: nothing here can be changed");
+const BAD_METHOD: Refusal = refusal(StatusCode::METHOD_NOT_ALLOWED, "bad_method", "only GET and HEAD: nothing here can be changed");
 const BODY: Refusal = refusal(StatusCode::BAD_REQUEST, "body", "a request here has no body");
 const BAD_ORIGIN: Refusal = refusal(StatusCode::FORBIDDEN, "bad_origin", "another site's page may not ask here");
 const NO_TOKEN: Refusal =
@@ -92,7 +92,7 @@ impl Guard {
     /// Why not.
     pub(super) fn check(&self, request: &Parts, is_open: bool) -> Result<(), Refusal> {
         let host = self.host(request)?;
-        if request.method != Method::GET {
+        if request.method != Method::GET && request.method != Method::HEAD {
             return Err(BAD_METHOD);
         }
         let has_body = request.headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
@@ -232,7 +232,8 @@ mod tests {
             (&[("host", "127.0.0.1:7070"), ("uri", "http://evil.example/")], "bad_host"),
             (&[("host", "evil.example"), ("method", "POST")], "bad_host"),
             (&[("host", "127.0.0.1:7070"), ("method", "POST")], "bad_method"),
-            (&[("host", "127.0.0.1:7070"), ("method", "HEAD")], "bad_method"),
+            (&[("host", "127.0.0.1:7070"), ("method", "HEAD")], ""),
+            (&[("host", "evil.example"), ("method", "HEAD")], "bad_host"),
             (&[("host", "127.0.0.1:7070"), ("method", "OPTIONS")], "bad_method"),
             (&[("host", "127.0.0.1:7070"), ("content-length", "3")], "body"),
             (&[("host", "127.0.0.1:7070"), ("transfer-encoding", "chunked")], "body"),

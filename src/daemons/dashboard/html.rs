@@ -54,6 +54,11 @@ impl Html {
         self.leaf("bdi", &[("class", class)], text.raw())
     }
 
+    /// What only a screen reader says: for what others see as a colour or a sign.
+    pub(super) fn said(&mut self, text: &str) -> &mut Self {
+        self.text(" ").leaf("span", &[("class", "sr")], text).text(" ")
+    }
+
     /// A point in time: exact for machines and on hover, as an age for people.
     pub(super) fn ago(&mut self, at: Millis, now: Millis) -> &mut Self {
         let exact = at.to_string();

@@ -1,14 +1,16 @@
 //! The live stream: server-sent events of what changed.
 //!
 //! Owns one viewer's place in the changes. Does not own the changes ([`super::board`]). Invariants: a viewer costs a place in a shared ring, however slow
-//! it is; one that fell behind is told to load everything anew; all streams end with the server.
+//! it is; one that fell behind is told to load everything anew, one that does not read at all is let go ([`super::patience`]); all streams end with
+//! the server.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, TryAcquireError};
@@ -29,11 +31,15 @@ struct Viewer {
     _permit: OwnedSemaphorePermit,
 }
 
-/// A stream, or that there are too many.
-pub(super) fn stream(rooms: &Arc<Rooms>) -> Answer {
+/// A stream, or that there are too many. Who asks for the head alone takes no place.
+pub(super) fn stream(rooms: &Arc<Rooms>, method: &Method) -> Answer {
+    if method == Method::HEAD {
+        return events(stream::empty());
+    }
     let permit = match rooms.streams.clone().try_acquire_owned() {
         Ok(permit) => permit,
         Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => {
+            rooms.refused.fetch_add(1, Ordering::Relaxed);
             let mut answer =
                 failure(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", "dashboard.streams_max live pages are open already");
             set(&mut answer, http::header::RETRY_AFTER, "10");

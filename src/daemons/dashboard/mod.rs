@@ -12,6 +12,7 @@ mod live;
 mod meter;
 mod page;
 mod panel;
+mod patience;
 mod route;
 mod rows;
 mod watch;
@@ -21,23 +22,25 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use http::{Request, StatusCode, header};
+use http::{HeaderMap, Request, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use self::answer::{Answer, failure, redirect, refused, seal, tagged, text};
+use self::answer::{Answer, coded, failure, redirect, refused, seal, tagged, text};
 use self::board::Board;
 use self::guard::Guard;
 pub use self::guard::UnusableToken;
 use self::page::{Page, View};
 use self::panel::Panel;
+use self::patience::Patient;
 use self::route::{Api, Choice, NoRoute, Route};
 use self::watch::Watcher;
 use crate::config::Config;
@@ -52,6 +55,10 @@ const HEAD_MAX: usize = 16 << 10;
 const HEAD_WAIT: Duration = Duration::from_secs(15);
 /// How long a stop waits for answers that are under way.
 const DRAIN: Duration = Duration::from_secs(2);
+/// What the system keeps for a client that does not read, bytes. By itself it would take megabytes of one.
+const SEND_BUFFER: u32 = 128 << 10;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1_024;
 /// Largest token file, bytes.
 const TOKEN_BYTES_MAX: u64 = 4_096;
 
@@ -104,6 +111,12 @@ struct Rooms {
     reader: Reader,
     now: Now,
     streams: Arc<Semaphore>,
+    streams_max: usize,
+    /// Streams that were asked for while all places were taken.
+    refused: AtomicU64,
+    /// Connections that were ended because their client did not read.
+    let_go: Arc<AtomicU64>,
+    write_timeout: Duration,
     shutdown: Shutdown,
 }
 
@@ -121,14 +134,25 @@ impl Dashboard {
         }
         let reader = Reader::open(&config.redis)?;
         let listen = |source| DashboardError::Listen { address: wanted, source };
-        let listener = TcpListener::bind(wanted).await.map_err(listen)?;
+        let listener = open(wanted).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let guard = Guard::new(address, &own.hosts, token.as_ref(), own.tls_in_front);
         let guard = guard.map_err(|source| DashboardError::Token { path: own.token_file.clone().unwrap_or_default(), source })?;
         let board = Board::new(now, own.refresh_ms);
         let watcher = Watcher::new(reader.clone(), board.clone(), own, now);
         let streams = Arc::new(Semaphore::new(own.streams_max));
-        let rooms = Rooms { guard, board, reader, now, streams, shutdown: Shutdown::new() };
+        let rooms = Rooms {
+            guard,
+            board,
+            reader,
+            now,
+            streams,
+            streams_max: own.streams_max,
+            refused: AtomicU64::new(0),
+            let_go: Arc::default(),
+            write_timeout: Duration::from_millis(own.write_timeout_ms),
+            shutdown: Shutdown::new(),
+        };
         Ok(Self { listener, address, connections_max: own.connections_max, watcher, rooms: Arc::new(rooms) })
     }
 
@@ -168,6 +192,16 @@ impl Dashboard {
     }
 }
 
+/// Listens. What is accepted inherits the small send buffer.
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart finds the port of connections that are only just over.
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// The next connection, once there is room for it.
 async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
     // Nobody closes it.
@@ -187,6 +221,7 @@ async fn connection(stream: TcpStream, rooms: Arc<Rooms>) {
     // Changes are small and have to go at once. Where it cannot be set they go a little later.
     let _ = stream.set_nodelay(true);
     let shutdown = rooms.shutdown.clone();
+    let stream = Patient::new(stream, rooms.write_timeout, rooms.let_go.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let rooms = rooms.clone();
         async move { Ok::<_, Infallible>(respond(&rooms, request).await) }
@@ -229,11 +264,11 @@ async fn respond(rooms: &Arc<Rooms>, request: Request<Incoming>) -> Answer {
         }
     };
     match route {
-        Route::Api(Api::Stream) => seal(live::stream(rooms), None),
+        Route::Api(Api::Stream) => seal(live::stream(rooms, &parts.method), None),
         Route::Api(api) => seal(api::answer(rooms, &parts.headers, &api).await, None),
         Route::Asset(asset) => seal(tagged(&parts.headers, asset.content_type, asset.body), None),
         Route::SignIn { token } => seal(sign_in(rooms, &parts.headers, token.as_deref(), &nonce), Some(&nonce)),
-        page => seal(html_page(rooms, page, &nonce).await, Some(&nonce)),
+        page => seal(html_page(rooms, &parts.headers, page, &nonce).await, Some(&nonce)),
     }
 }
 
@@ -247,7 +282,7 @@ fn wrong(is_for_programs: bool, status: StatusCode, nonce: &str, error: &NoRoute
     text(status, HTML, page::notice(nonce, status.canonical_reason().unwrap_or("Error"), &error.to_string()))
 }
 
-fn sign_in(rooms: &Rooms, headers: &http::HeaderMap, token: Option<&str>, nonce: &str) -> Answer {
+fn sign_in(rooms: &Rooms, headers: &HeaderMap, token: Option<&str>, nonce: &str) -> Answer {
     if !rooms.guard.has_token() {
         return redirect("/");
     }
@@ -265,19 +300,16 @@ fn sign_in(rooms: &Rooms, headers: &http::HeaderMap, token: Option<&str>, nonce:
     }
 }
 
-async fn html_page(rooms: &Rooms, route: Route, nonce: &str) -> Answer {
+async fn html_page(rooms: &Rooms, asked: &HeaderMap, route: Route, nonce: &str) -> Answer {
     let picture = rooms.board.fresh().await;
     let now = (rooms.now)();
     let other = Choice { limit: route::PAGE, ..Choice::default() };
     let render = |choice: &Choice, view: &View<'_>| Page { picture: &picture, choice, now, nonce }.render(view);
     let (status, page) = match route {
-        Route::Conversation(wanted, choice) => match Panel::read(&rooms.reader, &wanted).await {
-            Ok(panel) => {
-                let status = if panel.is_there() { StatusCode::OK } else { StatusCode::NOT_FOUND };
-                (status, render(&choice, &View::Conversation(&panel)))
-            }
-            Err(error) => (StatusCode::SERVICE_UNAVAILABLE, page::notice(nonce, "Redis cannot be read", &error.to_string())),
-        },
+        Route::Conversation(wanted, choice) => {
+            let panel = Panel::read(&rooms.reader, &wanted).await;
+            (panel.status(), render(&choice, &View::Conversation(&panel)))
+        }
         Route::Priority(feed) => {
             let choice = Choice { account: feed.account.clone(), ..other };
             (StatusCode::OK, render(&choice, &View::Priority(&feed)))
@@ -288,7 +320,7 @@ async fn html_page(rooms: &Rooms, route: Route, nonce: &str) -> Answer {
     };
     // A page that Redis is missing for says so, and is no success for whoever watches this server.
     let status = if picture.fault.is_some() && status == StatusCode::OK { StatusCode::SERVICE_UNAVAILABLE } else { status };
-    text(status, HTML, page)
+    coded(asked, status, HTML, page)
 }
 
 /// Another one for each answer, from the system's random numbers.

@@ -23,6 +23,12 @@ const ONLINE_MS: i64 = 120_000;
 /// Entries of the feed beside the inbox.
 const FEED_BESIDE: usize = 30;
 
+/// How long a gap counts as news.
+const GAP_NEWS_MS: i64 = 3_600_000;
+/// What the two figures of an account are.
+const RATE: &str =
+    "conversations written a second over the last ten seconds, and the slowest way from a frame to Redis that was seen in them";
+
 /// What a page shows in its middle.
 pub(super) enum View<'a> {
     Inbox,
@@ -55,11 +61,11 @@ impl Page<'_> {
         self.header(&mut html, name);
         self.fault(&mut html);
         self.strips(&mut html, matches!(view, View::Pipeline));
-        html.open("main", &[("id", "main"), ("tabindex", "-1")]);
+        html.open("main", &[("id", "main"), ("tabindex", "-1")]).leaf("h1", &[("class", "sr")], title);
         match view {
             View::Inbox | View::Conversation(_) => {
                 self.inbox(&mut html);
-                html.open("section", &[("id", "panel"), ("aria-label", "Conversation")]);
+                html.open("section", &[("id", "panel"), ("aria-label", "Conversation"), ("tabindex", "-1")]);
                 match view {
                     View::Conversation(shown) => panel(&mut html, shown, self.choice, self.now),
                     _ => {
@@ -123,7 +129,9 @@ impl Page<'_> {
 
     /// The pipeline, one account a box.
     fn strips(&self, html: &mut Html, is_whole: bool) {
-        html.open("section", &[("id", "strip"), ("aria-label", "Pipeline"), ("class", if is_whole { "whole" } else { "brief" })]);
+        let class = if is_whole { "whole" } else { "brief" };
+        // Many accounts are more than fits: whoever has a keyboard alone scrolls it too.
+        html.open("section", &[("id", "strip"), ("aria-label", "Pipeline"), ("class", class), ("tabindex", "0")]);
         html.open("ul", &[("id", "accounts")]);
         for strip in &self.picture.accounts {
             self.strip(html, strip);
@@ -145,12 +153,23 @@ impl Page<'_> {
         html.open("span", &[("class", "strip-name")]).foreign("id", &strip.account).close("span");
         html.leaf("span", &[("class", "state")], state);
         let worst = strip.lag_ms.iter().rev().take(10).flatten().max();
-        let lag = worst.map_or_else(|| "quiet".to_owned(), |&ms| format!("lag {}", lag(ms)));
-        html.leaf("span", &[("class", "rate")], &format!("{:.1} writes/s · {lag}", strip.writes_per_second));
+        let rate = match worst {
+            Some(&ms) => format!("{:.1} writes/s · lag {}", strip.writes_per_second, lag(ms)),
+            None if strip.writes_per_second > 0.0 => format!("{:.1} writes/s", strip.writes_per_second),
+            None => "quiet".to_owned(),
+        };
+        html.leaf("span", &[("class", "rate"), ("title", RATE)], &rate);
         let (all, awaiting) = (number(strip.conversations as u64), number(strip.awaiting as u64));
         html.leaf("span", &[("class", "counts")], &format!("{all} conversations · {awaiting} awaiting"));
+        if strip.unreadable > 0 {
+            html.leaf("span", &[("class", "bad")], &format!("{} cannot be read", number(strip.unreadable as u64)));
+        }
+        if let Some(fault) = &strip.fault {
+            html.leaf("span", &[("class", "bad"), ("title", fault)], "its state cannot be read");
+        }
         if let Some(gap) = &strip.gap {
-            html.open("span", &[("class", "gap")]).text("gap ").ago(gap.to, self.now);
+            let is_news = gap.reason.as_deref() != Some("start") && self.now.since(gap.to) < GAP_NEWS_MS;
+            html.open("span", &[("class", if is_news { "gap" } else { "gap old" })]).text("gap ").ago(gap.to, self.now);
             html.text(&gap.reason.as_ref().map_or_else(String::new, |reason| format!(" · {reason}"))).close("span");
         }
         if let Some(auth) = &strip.auth {
@@ -162,22 +181,20 @@ impl Page<'_> {
     fn inbox(&self, html: &mut Html) {
         let (rows, total) = choose(self.picture, self.choice);
         html.open("section", &[("id", "inbox"), ("aria-label", "Inbox")]);
-        html.open("nav", &[("id", "tabs"), ("aria-label", "Which conversations")]);
+        html.open("div", &[("class", "inbox-head")]).open("nav", &[("id", "tabs"), ("aria-label", "Which conversations")]);
         for tab in Tab::EVERY {
             let current = if tab == self.choice.tab { "page" } else { "false" };
             html.leaf("a", &[("href", &self.address(tab, 0)), ("data-tab", tab.name()), ("aria-current", current)], tab.label());
         }
         html.close("nav");
         html.leaf("p", &[("id", "count"), ("aria-live", "off")], &format!("{} conversations", number(total as u64)));
-        html.open("div", &[("id", "list")]).open("ol", &[("id", "rows"), ("aria-label", "Conversations")]);
+        html.close("div").open("div", &[("id", "list")]).open("ol", &[("id", "rows"), ("aria-label", "Conversations")]);
         for row in &rows {
             row_item(html, row, self.now);
         }
         html.close("ol");
-        if rows.is_empty() {
-            html.leaf("p", &[("class", "hint")], "No conversation here.");
-        }
-        html.close("div");
+        let hidden = [("id", "none"), ("class", "hint"), ("hidden", "")];
+        html.leaf("p", &hidden[..if rows.is_empty() { 2 } else { 3 }], none(self.choice.tab)).close("div");
         html.open("nav", &[("id", "pages"), ("aria-label", "Pages")]);
         let Choice { offset, limit, .. } = *self.choice;
         if offset > 0 {
@@ -208,10 +225,23 @@ impl Page<'_> {
         html.close("select").leaf("button", &[("type", "submit"), ("class", "plain")], "Show").close("form");
         html.leaf("button", &[("type", "button"), ("id", "pause"), ("aria-pressed", "false"), ("hidden", "")], "Pause").close("div");
         html.open("ol", &[("id", "entries"), ("aria-label", "Entries, newest first")]);
-        for entry in entries(self.picture, feed) {
-            entry_item(html, &entry, self.now);
+        let entries = entries(self.picture, feed);
+        for entry in &entries {
+            entry_item(html, entry, self.now);
         }
-        html.close("ol").close("section");
+        html.close("ol");
+        let hidden = [("id", "quiet"), ("class", "hint"), ("hidden", "")];
+        html.leaf("p", &hidden[..if entries.is_empty() { 2 } else { 3 }], "Nothing asks for anybody's attention.").close("section");
+    }
+}
+
+/// What an empty tab says.
+const fn none(tab: Tab) -> &'static str {
+    match tab {
+        Tab::All => "No conversation yet: they appear as soon as the snapshot service writes them.",
+        Tab::Awaiting => "Nobody waits for an answer.",
+        Tab::Unread => "Everything is read.",
+        Tab::Priority | Tab::Tips | Tab::HighValue => "No conversation in this tab.",
     }
 }
 
@@ -231,14 +261,25 @@ pub(super) fn head(html: &mut Html, nonce: &str, title: &str, renews: bool) {
     html.open("script", &[("src", "/assets/dashboard.js"), ("nonce", nonce), ("defer", "")]).close("script").close("head");
 }
 
+/// A tier worth a word.
+fn has_tier(tier: &str) -> bool {
+    !tier.is_empty() && tier != "none"
+}
+
+/// What stands for a message that is nothing but pictures.
+const NO_TEXT: &str = "(no text)";
+const UNREADABLE: &str = "what stands in Redis cannot be read; this is what was known before";
+
 /// A line of the inbox. `rowNode` in `assets/dashboard.js` writes the same.
 fn row_item(html: &mut Html, row: &Row, now: Millis) {
     let path = conversation_path(row.account.raw(), row.id.raw());
     html.open("li", &[]).open("a", &[("class", "row"), ("href", &path)]);
-    html.open("span", &[("class", "who")]).foreign("name", &row.name);
-    html.leaf("span", &[("class", "tier")], &row.tier);
+    html.open("span", &[("class", "line")]).open("span", &[("class", "who")]).foreign("name", &row.name);
+    if has_tier(&row.tier) {
+        html.leaf("span", &[("class", "tier")], &row.tier);
+    }
     if row.high_value {
-        html.leaf("span", &[("class", "badge high-value"), ("title", "high-value")], "★");
+        html.leaf("span", &[("class", "badge high-value"), ("title", "high-value"), ("aria-hidden", "true")], "★").said("high-value");
     }
     if let Some(level) = row.level.filter(|level| *level > Level::Low) {
         html.leaf("span", &[("class", &format!("badge level-{}", level.name()))], level.name());
@@ -248,43 +289,50 @@ fn row_item(html: &mut Html, row: &Row, now: Millis) {
     } else if row.online_at.is_some_and(|at| now.since(at) < ONLINE_MS) {
         html.leaf("span", &[("class", "online")], "online");
     }
-    html.close("span").open("span", &[("class", "what")]);
-    match row.direction {
-        Some(Direction::In) => {
-            html.leaf("span", &[("class", "way"), ("title", "from the fan")], "←");
-        }
-        Some(Direction::Out) => {
-            html.leaf("span", &[("class", "way"), ("title", "from the account")], "→");
-        }
-        _ => {}
-    }
-    html.foreign("preview", row.preview.as_ref().unwrap_or(&OwnedText::default())).close("span");
-    html.open("span", &[("class", "side")]);
+    html.close("span").open("span", &[("class", "side")]);
     match row.at {
         Some(at) => html.ago(at, now),
         None => html.ago(row.activity, now),
     };
     if row.unread > 0 {
         let more = if row.unread_more { "+" } else { "" };
-        html.leaf("span", &[("class", "badge unread"), ("title", "unread")], &format!("{}{more}", row.unread));
+        html.leaf("span", &[("class", "badge unread"), ("title", "unread")], &format!("{}{more}", row.unread)).said("unread");
     }
     if let Some(since) = row.waiting_since {
         let ms = now.since(since);
-        html.leaf("span", &[("class", &format!("wait {}", waiting_class(ms))), ("title", "waiting")], &waiting(ms));
+        html.said("waiting").leaf("span", &[("class", &format!("wait {}", waiting_class(ms))), ("title", "waiting")], &waiting(ms));
     }
+    html.close("span").close("span").open("span", &[("class", "line")]).open("span", &[("class", "what")]);
+    match row.direction {
+        Some(Direction::In) => {
+            html.leaf("span", &[("class", "way"), ("title", "from the fan"), ("aria-hidden", "true")], "←").said("from the fan:");
+        }
+        Some(Direction::Out) => {
+            html.leaf("span", &[("class", "way"), ("title", "from the account"), ("aria-hidden", "true")], "→").said("from the account:");
+        }
+        _ => {}
+    }
+    match row.preview.as_ref() {
+        Some(preview) if !preview.as_untrusted().is_blank() => html.foreign("preview", preview),
+        Some(_) => html.leaf("span", &[("class", "preview")], NO_TEXT),
+        None => html,
+    };
     html.close("span").open("span", &[("class", "marks")]);
     if let Some(ppv) = &row.ppv {
-        let price = ppv.price.map_or_else(String::new, |price| format!(" {}", money(price)));
+        let price = ppv.price.map_or_else(String::new, |price| format!(" {}", brief(price)));
         let state = if ppv.state == PpvState::Unlocked { "unlocked" } else { "sent" };
         html.leaf("span", &[("class", &format!("ppv ppv-{state}"))], &format!("PPV{price} {state}"));
     }
     if row.spent > 0 {
-        html.leaf("span", &[("class", "spent")], &money(row.spent));
+        html.leaf("span", &[("class", "spent"), ("title", "spent, as observed")], &brief(row.spent));
+    }
+    if row.unreadable {
+        html.leaf("span", &[("class", "badge unreadable"), ("title", UNREADABLE)], "unreadable");
     }
     if row.stale {
         html.leaf("span", &[("class", "badge stale"), ("title", "frames may have been missed since")], "stale");
     }
-    html.close("span").close("a").close("li");
+    html.close("span").close("span").close("a").close("li");
 }
 
 /// A line of the feed. `entryNode` in `assets/dashboard.js` writes the same.
@@ -301,12 +349,26 @@ fn entry_item(html: &mut Html, entry: &Arc<Entry>, now: Millis) {
         }
     }
     if let Some(paid) = entry.money {
-        html.leaf("span", &[("class", "spent")], &money(paid.minor));
+        html.leaf("span", &[("class", "spent")], &amount(paid.minor));
     }
     html.ago(entry.received_at, now);
     html.foreign("preview", entry.preview.as_ref().unwrap_or(&OwnedText::default()));
     html.leaf("span", &[("class", "reasons")], &entry.reasons.join(", ").replace('_', " "));
     html.leaf("span", &[("class", "lag"), ("title", "from the frame to Redis")], &lag(entry.lag_ms)).close("li");
+}
+
+/// Money where there is little room: from a thousand on without the cents.
+fn brief(minor: i64) -> String {
+    let text = money(minor);
+    match text.split_once('.') {
+        Some((whole, _)) if minor.abs() >= 100_000 => whole.to_owned(),
+        _ => text,
+    }
+}
+
+/// What was paid; a source that says 0 means that nothing was asked for.
+fn amount(minor: i64) -> String {
+    if minor == 0 { "free".to_owned() } else { money(minor) }
 }
 
 /// The page that asks for the token.
@@ -316,7 +378,17 @@ pub(super) fn sign_in(nonce: &str, is_wrong: bool) -> String {
     html.open("body", &[("data-view", "login")]).open("main", &[("id", "main"), ("class", "notice")]).leaf("h1", &[], "convpipe");
     html.open("form", &[("id", "login"), ("method", "get"), ("action", "/login")]);
     html.leaf("label", &[("for", "token")], "Token");
-    html.open("input", &[("id", "token"), ("name", "token"), ("type", "password"), ("autocomplete", "current-password"), ("required", "")]);
+    // For password managers, which keep nothing without a name.
+    html.open("input", &[("type", "text"), ("autocomplete", "username"), ("value", "convpipe"), ("hidden", "")]);
+    let token = [
+        ("id", "token"),
+        ("name", "token"),
+        ("type", "password"),
+        ("autocomplete", "current-password"),
+        ("required", ""),
+        ("autofocus", ""),
+    ];
+    html.open("input", &token);
     html.leaf("button", &[("type", "submit")], "Sign in");
     html.leaf("p", &[("id", "wrong"), ("role", "alert")], if is_wrong { "That is not the token." } else { "" });
     html.close("form").close("main").close("body").close("html");

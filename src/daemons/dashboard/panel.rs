@@ -2,12 +2,13 @@
 //!
 //! Owns what of them is shown and in which words. Does not own the page around it ([`super::page`]). `assets/dashboard.js` writes the same from JSON.
 
+use http::StatusCode;
 use serde::Deserialize;
 
 use super::html::{Html, utc, waiting};
 use super::route::{Choice, Conversation, conversation_path, encode};
 use super::rows::waiting_class;
-use crate::runtime::units::{money, number};
+use crate::runtime::units::{criterion, money, number};
 use crate::schema::event::{Direction, EventKind, ReportedSpend, SubscriptionState};
 use crate::schema::text::OwnedText;
 use crate::schema::time::Millis;
@@ -21,7 +22,7 @@ const EVENTS: usize = 50;
 pub(super) struct Panel {
     wanted: Conversation,
     /// `None` where there is none, or no more.
-    view: Option<ConversationView>,
+    view: Result<Option<ConversationView>, ViewsError>,
     /// Place in the stream and what was read of the event, newest first.
     events: Vec<(String, Told)>,
 }
@@ -53,23 +54,27 @@ struct ToldMoney {
 }
 
 impl Panel {
-    /// Reads it.
-    ///
-    /// # Errors
-    /// What Redis or the connection fails with.
-    pub(super) async fn read(reader: &Reader, wanted: &Conversation) -> Result<Self, ViewsError> {
-        let view = reader.conversation(&wanted.account, &wanted.id).await?;
-        let entries = match &view {
+    /// Reads it; what cannot be read is told in its place.
+    pub(super) async fn read(reader: &Reader, wanted: &Conversation) -> Self {
+        let read = async {
+            let Some(view) = reader.conversation(&wanted.account, &wanted.id).await? else { return Ok((None, Vec::new())) };
             // In one-to-one chats the conversation's id is the fan's.
-            Some(_) => reader.fan_events(&wanted.account, &wanted.id, StreamRange::Last(EVENTS)).await?,
-            None => Vec::new(),
+            let entries = reader.fan_events(&wanted.account, &wanted.id, StreamRange::Last(EVENTS)).await?;
+            let told = entries.into_iter().rev().filter_map(|entry| Some((entry.id.to_string(), serde_json::from_str(&entry.json).ok()?)));
+            Ok((Some(view), told.collect()))
         };
-        let events = entries.into_iter().rev().filter_map(|entry| Some((entry.id.to_string(), serde_json::from_str(&entry.json).ok()?)));
-        Ok(Self { wanted: wanted.clone(), view, events: events.collect() })
+        let (view, events) = read.await.map_or_else(|error| (Err(error), Vec::new()), |(view, events)| (Ok(view), events));
+        Self { wanted: wanted.clone(), view, events }
     }
 
-    pub(super) const fn is_there(&self) -> bool {
-        self.view.is_some()
+    /// The status of a page that shows it.
+    pub(super) const fn status(&self) -> StatusCode {
+        match &self.view {
+            Ok(Some(_)) => StatusCode::OK,
+            Ok(None) => StatusCode::NOT_FOUND,
+            Err(ViewsError::Unexpected { .. }) => StatusCode::BAD_GATEWAY,
+            Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
     }
 }
 
@@ -77,13 +82,20 @@ impl Panel {
 pub(super) fn panel(html: &mut Html, panel: &Panel, choice: &Choice, now: Millis) {
     let account = choice.account.as_deref().map_or_else(String::new, |account| format!("&account={}", encode(account)));
     html.leaf("a", &[("class", "back"), ("href", &format!("/?tab={}{account}", choice.tab.name()))], "← Inbox");
-    let Some(view) = &panel.view else {
-        html.leaf(
-            "p",
-            &[("class", "hint")],
-            "There is no such conversation, or no more: it may have ended, or Redis does not have it yet.",
-        );
-        return;
+    let view = match &panel.view {
+        Ok(Some(view)) => view,
+        Ok(None) => {
+            html.leaf(
+                "p",
+                &[("class", "hint")],
+                "There is no such conversation, or no more: it may have ended, or Redis does not have it yet.",
+            );
+            return;
+        }
+        Err(error) => {
+            html.leaf("p", &[("class", "hint")], &format!("It cannot be read now: {error}"));
+            return;
+        }
     };
     let snapshot = &view.snapshot;
     who(html, snapshot, now);
@@ -102,9 +114,9 @@ fn who(html: &mut Html, snapshot: &ConversationSnapshot, now: Millis) {
         html.text("@").foreign("username", username).text(" · ");
     }
     html.text("fan ").foreign("id", &fan.id).text(" · account ").foreign("id", &snapshot.account_id);
-    html.text(&format!(" · rev {} · ", snapshot.rev)).ago(snapshot.applied_at, now).close("p");
+    html.text(" · written ").ago(snapshot.applied_at, now).close("p");
     if let Some(notice) = &fan.notice {
-        html.open("p", &[("class", "note")]).foreign("notice", notice).close("p");
+        html.open("p", &[("class", "note")]).foreign("remark", notice).close("p");
     }
 }
 
@@ -120,8 +132,8 @@ fn state(html: &mut Html, snapshot: &ConversationSnapshot, now: Millis) {
         html.leaf("span", &[("class", "tier")], &snapshot.tier);
     });
     fact(html, "High-value", |html| {
-        let why = if snapshot.high_value.is { format!("yes: {}", snapshot.high_value.why.join(", ")) } else { "no".to_owned() };
-        html.text(&why);
+        let why: Vec<_> = snapshot.high_value.why.iter().map(|why| criterion(why)).collect();
+        html.text(&if snapshot.high_value.is { format!("yes: {}", why.join(", ")) } else { "no".to_owned() });
     });
     if let Some(since) = snapshot.awaiting_reply_since {
         let ms = now.since(since);

@@ -52,6 +52,12 @@ pub(super) struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) level: Option<Level>,
     pub(super) rev: u64,
+    /// What stands in Redis cannot be read: all else is what was known before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) unreadable: bool,
+    /// The `rev` in Redis; `None` where that is none.
+    #[serde(skip)]
+    pub(super) stored_rev: Option<u64>,
     #[serde(skip)]
     pub(super) received_at: Millis,
     #[serde(skip)]
@@ -88,6 +94,8 @@ impl Row {
             tips: snapshot.spend.observed.tips,
             level: None,
             rev,
+            unreadable: false,
+            stored_rev: Some(rev),
             received_at: snapshot.received_at,
             answered_at: snapshot.last_outbound_at,
             level_at: None,
@@ -96,6 +104,40 @@ impl Row {
             row.raise(level, at);
         }
         row
+    }
+
+    /// The line of a conversation that cannot be read: what was known of it before, marked, or its id alone.
+    pub(super) fn unreadable(account: &str, id: &str, stored_rev: Option<u64>, activity: Millis, before: Option<&Self>) -> Self {
+        let known = before.cloned().unwrap_or_else(|| Self {
+            account: account.into(),
+            id: id.into(),
+            name: id.into(),
+            username: None,
+            tier: String::new(),
+            high_value: false,
+            preview: None,
+            direction: None,
+            at: None,
+            activity,
+            unread: 0,
+            unread_more: false,
+            waiting_since: None,
+            ppv: None,
+            typing_until: None,
+            online_at: None,
+            stale: false,
+            spent: 0,
+            tips: 0,
+            level: None,
+            rev: 0,
+            unreadable: true,
+            stored_rev,
+            received_at: activity,
+            answered_at: None,
+            level_at: None,
+        });
+        // Pages keep the row with the higher `rev`, so it never goes back.
+        Self { unreadable: true, rev: stored_rev.unwrap_or(0).max(known.rev), stored_rev, activity, ..known }
     }
 
     /// Takes the level of an entry of the feed, unless the account wrote after it or the row has a more urgent one; whether that changed it.

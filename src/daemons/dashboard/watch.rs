@@ -1,7 +1,8 @@
 //! The one loop that reads Redis, for any number of viewers.
 //!
 //! Owns what was read and what differs from it now. Does not own who is told ([`super::board`]). Invariants: while somebody watches, Redis is looked
-//! at every `dashboard.refresh_ms`, over one connection; only conversations that were written since are read again.
+//! at every `dashboard.refresh_ms`, over one connection; only conversations that were written since are read again; a conversation or an account that
+//! cannot be read is marked, and the others go on.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -29,6 +30,34 @@ const SLOW_MS: i64 = 5_000;
 const SECOND_MS: i64 = 1_000;
 
 type Rows = HashMap<String, HashMap<String, Arc<Row>>>;
+type Views = Vec<Result<AccountView, ViewsError>>;
+
+/// A conversation that was written since it was read.
+struct Again<'a> {
+    id: &'a str,
+    activity: Millis,
+    stored_rev: Option<u64>,
+}
+
+/// Conversations that one look could not read, told in one line of the log however many they are.
+#[derive(Default)]
+struct Unreadable {
+    count: usize,
+    first: Option<ViewsError>,
+}
+
+impl Unreadable {
+    fn note(&mut self, error: ViewsError) {
+        self.count += 1;
+        self.first.get_or_insert(error);
+    }
+
+    fn tell(self) {
+        if let Some(error) = self.first {
+            tracing::warn!(%error, count = self.count, "conversations cannot be read; they are marked on the page until they are written again");
+        }
+    }
+}
 
 /// Reads Redis and keeps the board.
 pub(super) struct Watcher {
@@ -185,48 +214,71 @@ impl Watcher {
     }
 
     /// Reads the conversations that were written since, and forgets those that are no more. The order in which all stand.
-    async fn look_at_rows(
-        &mut self,
-        accounts: &[String],
-        views: &[AccountView],
-        change: &mut Change,
-    ) -> Result<Vec<(usize, String)>, ViewsError> {
+    async fn look_at_rows(&mut self, accounts: &[String], views: &Views, change: &mut Change) -> Result<Vec<(usize, String)>, ViewsError> {
         let latest = self.reader.latest(accounts, self.conversations_max).await?;
         let wanted: Vec<(&str, &str)> = latest.iter().map(|(account, id, _)| (accounts[*account].as_str(), id.as_str())).collect();
         let revs = self.reader.revs(&wanted).await?;
-        let mut again: BTreeMap<usize, Vec<(&str, Millis)>> = BTreeMap::new();
+        let mut again: BTreeMap<usize, Vec<Again<'_>>> = BTreeMap::new();
+        let mut unreadable = Unreadable::default();
         let mut there = 0;
         for ((account, id, activity), rev) in latest.iter().zip(revs) {
-            let Some(rev) = rev else { continue };
+            let stored_rev = match &rev {
+                Ok(None) => continue,
+                Ok(rev) => *rev,
+                Err(_) => None,
+            };
             there += 1;
-            let gap = views.get(*account).and_then(|view| view.gap.as_ref());
+            let gap = views.get(*account).and_then(|view| view.as_ref().ok()?.gap.as_ref());
             let is_same = |row: &&Arc<Row>| {
                 let is_stale = gap.is_some_and(|gap| gap.to > row.received_at);
-                row.rev == rev && row.activity == *activity && row.stale == is_stale
+                row.stored_rev == stored_rev && row.activity == *activity && (row.unreadable || row.stale == is_stale)
             };
             let known = self.rows.get(&accounts[*account]).and_then(|rows| rows.get(id));
-            if known.filter(is_same).is_none() {
-                again.entry(*account).or_default().push((id, *activity));
+            if known.is_some_and(|row| is_same(&row)) {
+                continue;
+            }
+            match rev {
+                Ok(_) => again.entry(*account).or_default().push(Again { id, activity: *activity, stored_rev }),
+                Err(error) => {
+                    let row = Row::unreadable(&accounts[*account], id, None, *activity, known.map(Arc::as_ref));
+                    self.keep(&accounts[*account], id, row, change);
+                    unreadable.note(error);
+                }
             }
         }
         for (account, wanted) in again {
-            self.read_again(&accounts[account], &wanted, change).await?;
+            self.read_again(&accounts[account], &wanted, change, &mut unreadable).await?;
         }
+        unreadable.tell();
         if self.rows.values().map(HashMap::len).sum::<usize>() != there {
             self.forget(&wanted, change);
         }
         Ok(latest.into_iter().map(|(account, id, _)| (account, id)).collect())
     }
 
-    async fn read_again(&mut self, account: &str, wanted: &[(&str, Millis)], change: &mut Change) -> Result<(), ViewsError> {
-        let ids: Vec<&str> = wanted.iter().map(|(id, _)| *id).collect();
-        let views = self.reader.conversations(account, &ids).await?;
+    async fn read_again(
+        &mut self,
+        account: &str,
+        wanted: &[Again<'_>],
+        change: &mut Change,
+        unreadable: &mut Unreadable,
+    ) -> Result<(), ViewsError> {
+        let ids: Vec<&str> = wanted.iter().map(|again| again.id).collect();
+        let views = self.reader.each_conversation(account, &ids).await?;
         let now = (self.now)();
-        let rows = self.rows.entry(account.to_owned()).or_default();
-        for (view, (id, activity)) in views.into_iter().zip(wanted) {
-            let Some(view) = view else { continue };
-            let before = rows.get(*id);
-            let mut row = Row::new(&view.snapshot, view.rev, *activity, before.map(Arc::as_ref));
+        for (view, &Again { id, activity, stored_rev }) in views.into_iter().zip(wanted) {
+            let before = self.rows.get(account).and_then(|rows| rows.get(id));
+            let view = match view {
+                Ok(Some(view)) => view,
+                Ok(None) => continue,
+                Err(error) => {
+                    let row = Row::unreadable(account, id, stored_rev, activity, before.map(Arc::as_ref));
+                    self.keep(account, id, row, change);
+                    unreadable.note(error);
+                    continue;
+                }
+            };
+            let mut row = Row::new(&view.snapshot, view.rev, activity, before.map(Arc::as_ref));
             if before.is_none() {
                 // The feed may have told of it before the row was there.
                 let of_row = |entry: &&Arc<Entry>| entry.account == row.account && entry.conversation.as_ref() == Some(&row.id);
@@ -243,11 +295,15 @@ impl Watcher {
                 let lag = view.snapshot.applied_at.since(row.received_at).max(0);
                 self.meters.entry(account.to_owned()).or_default().note(now, writes, is_newer.then_some(lag));
             }
-            let row = Arc::new(row);
-            rows.insert((*id).to_owned(), row.clone());
-            change.rows.push(row);
+            self.keep(account, id, row, change);
         }
         Ok(())
+    }
+
+    fn keep(&mut self, account: &str, id: &str, row: Row, change: &mut Change) {
+        let row = Arc::new(row);
+        self.rows.entry(account.to_owned()).or_default().insert(id.to_owned(), row.clone());
+        change.rows.push(row);
     }
 
     /// Forgets what is not among those that are there.
@@ -285,7 +341,12 @@ impl Watcher {
             }
         }
         change.feed = std::mem::take(&mut self.taken);
+        let now = (self.now)();
         for entry in &change.feed {
+            // Each entry tells the way of its own frame; a timer's counts from when it fell due.
+            if self.is_loaded && entry.kind.is_some() {
+                self.meters.entry(entry.account.raw().to_owned()).or_default().note(now, 0, Some(entry.lag_ms));
+            }
             let Some(id) = &entry.conversation else { continue };
             let row = self.rows.get_mut(entry.account.raw()).and_then(|rows| rows.get_mut(id.raw()));
             if let Some(row) = row
@@ -318,12 +379,16 @@ impl Watcher {
         Ok(())
     }
 
-    fn strips(&mut self, accounts: &[String], views: Vec<AccountView>, now: Millis, change: &mut Change) {
+    fn strips(&mut self, accounts: &[String], views: Views, now: Millis, change: &mut Change) {
         let there: HashSet<&String> = accounts.iter().collect();
         self.meters.retain(|account, _| there.contains(account));
         let mut strips = Vec::with_capacity(accounts.len());
         for (account, view) in accounts.iter().zip(views) {
             let rows = || self.rows.get(account).into_iter().flat_map(HashMap::values);
+            let (view, fault) = match view {
+                Ok(view) => (view, None),
+                Err(error) => (AccountView::default(), Some(error.to_string())),
+            };
             let meter = self.meters.get(account).cloned().unwrap_or_default();
             strips.push(Strip {
                 account: account.as_str().into(),
@@ -334,6 +399,8 @@ impl Watcher {
                 conversations: rows().count(),
                 unread: rows().filter(|row| row.unread > 0).count(),
                 awaiting: rows().filter(|row| row.waiting_since.is_some()).count(),
+                unreadable: rows().filter(|row| row.unreadable).count(),
+                fault,
                 writes_per_second: meter.per_second(now),
                 lag_ms: meter.lag(now),
             });
@@ -345,7 +412,12 @@ impl Watcher {
             .into_iter()
             .map(|strip| match before.get(strip.account.raw()) {
                 Some(same) if ***same == strip => (*same).clone(),
-                _ => {
+                before => {
+                    if let Some(fault) = &strip.fault
+                        && before.is_none_or(|before| before.fault.is_none())
+                    {
+                        tracing::warn!(%fault, "what is known of an account beyond its conversations cannot be read");
+                    }
                     let strip = Arc::new(strip);
                     change.strips.push(strip.clone());
                     strip

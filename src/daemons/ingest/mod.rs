@@ -40,6 +40,7 @@ use crate::config::IngestConfig;
 use crate::runtime::clock::Clock;
 use crate::runtime::health::{Condition, Health, Pulse};
 use crate::runtime::shutdown::Shutdown;
+use crate::runtime::trace::Tracer;
 use crate::runtime::trust::Trust;
 use crate::schema::artifact::Artifact;
 use crate::ws::socket::Dial;
@@ -81,6 +82,8 @@ pub struct Ingest<P, S> {
     pub counters: Arc<Counters>,
     /// Whether it goes on, and what it lacks.
     pub health: Health,
+    /// Tells the ways of some events.
+    pub tracer: Tracer,
     /// Told when an account goes live.
     pub on_live: Option<OnLive>,
     /// Told when an account's artifact is refused, so that it can ask for a new one. It must not block.
@@ -145,6 +148,7 @@ where
         quarantine,
         counters,
         health,
+        tracer,
         on_live,
         on_refused,
     } = ingest;
@@ -167,7 +171,7 @@ where
         on_live,
         on_refused,
     };
-    let signs = Signs { pulse: health.pulse("publisher"), topics: health.condition("topic") };
+    let signs = Signs { pulse: health.pulse("publisher"), topics: health.condition("topic"), tracer };
     // Whether a managed service lets us publish shows with the first message, which has to come from a socket.
     signs.topics.meet();
     let mut publisher = JoinSet::new();

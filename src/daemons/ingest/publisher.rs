@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
@@ -16,6 +16,7 @@ use crate::bus::{PublishError, Refusal};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::clock;
 use crate::runtime::health::{Condition, Pulse};
+use crate::runtime::trace::{Stage, Tracer};
 use crate::schema::NORMALIZER;
 use crate::schema::envelope::Envelope;
 use crate::transform::normalize::{QUARANTINE_CUT_BYTES, QUARANTINE_WHOLE_MAX_BYTES};
@@ -69,12 +70,14 @@ pub(super) struct Signs {
     pub(super) pulse: Pulse,
     /// The topics take what it publishes.
     pub(super) topics: Condition,
+    /// The ways of some events.
+    pub(super) tracer: Tracer,
 }
 
 /// Publishes until the buffer is closed and empty.
 pub(super) async fn run<P: Publish>(buffer: Buffer, events: P, quarantine: P, batch_max: usize, counters: Arc<Counters>, signs: Signs) {
     while let Some(batch) = buffer.take(batch_max).await {
-        let began = Instant::now();
+        let (began, taken_at) = (Instant::now(), SystemTime::now());
         let refused = confirm("events", &events, &batch.events, &counters, &signs).await;
         let mut aside = batch.quarantine.clone();
         aside.extend(refused.iter().filter_map(|refusal| Some(set_aside(batch.events.get(refusal.index)?, &refusal.reason))));
@@ -86,6 +89,7 @@ pub(super) async fn run<P: Publish>(buffer: Buffer, events: P, quarantine: P, ba
         }
         Counters::add(&counters.published, batch.len() as u64);
         counters.publish_took.observe(began.elapsed());
+        trace(&signs.tracer, &batch.events, taken_at);
         buffer.release(&batch);
         signs.topics.meet();
         signs.pulse.rest();
@@ -130,6 +134,22 @@ async fn confirm<P: Publish>(
         tracing::info!(topic, failures = backoff.failures(), "the bus takes events again");
     }
     refused
+}
+
+/// Tells of those that are told: how they came off the socket and through the buffer, and how they went onto the topic.
+fn trace(tracer: &Tracer, events: &[Envelope], taken_at: SystemTime) {
+    if !tracer.is_on() {
+        return;
+    }
+    let confirmed_at = SystemTime::now();
+    for envelope in events {
+        let trace = envelope.attribute("ce-id").and_then(|id| tracer.of(id));
+        if let (Some(trace), Ok(event)) = (trace, envelope.event()) {
+            let received_at = UNIX_EPOCH + Duration::from_millis(u64::try_from(event.received_at.0).unwrap_or(0));
+            trace.tell(Stage::Ingest, received_at, taken_at, &event);
+            trace.tell(Stage::Publish, taken_at, confirmed_at, &event);
+        }
+    }
 }
 
 /// The quarantine message of an event that the bus will never take: its JSON, and why.

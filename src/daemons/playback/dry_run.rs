@@ -14,7 +14,7 @@ use crate::schema::view::AccountView;
 use crate::transform::filter::Filter;
 use crate::transform::fold;
 use crate::transform::materialize::{ConversationBatch, MaterializeError, Tally};
-use crate::transform::normalize::{FrameContext, Reason, normalize};
+use crate::transform::normalize::{FrameContext, Reason};
 use crate::transform::{priority, view};
 
 use super::Played;
@@ -22,7 +22,7 @@ use super::Played;
 /// What a recording came to.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Frames read.
+    /// Frames and events read.
     pub frames: u64,
     /// Frames that only answered the session.
     pub control: u64,
@@ -47,6 +47,14 @@ pub struct Outcome {
     pub accounts: BTreeMap<String, AccountView>,
     /// What was counted.
     pub counts: Counts,
+}
+
+impl Outcome {
+    /// How many events were folded.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.counts.kinds.values().sum()
+    }
 }
 
 /// A dry run in progress.
@@ -86,11 +94,11 @@ impl<'p> DryRun<'p> {
         self
     }
 
-    /// Folds a frame in.
+    /// Folds a frame or an event in. How much of it was rejected.
     ///
     /// # Errors
     /// Where a view does not serialize: our own broken invariant.
-    pub fn frame(&mut self, played: &Played) -> Result<(), MaterializeError> {
+    pub fn frame(&mut self, played: &Played) -> Result<u64, MaterializeError> {
         self.counts.frames += 1;
         let frame_no = self.frame_nos.entry(played.account.clone()).or_default();
         *frame_no += 1;
@@ -103,7 +111,7 @@ impl<'p> DryRun<'p> {
             raw: true,
             depth_max: self.depth_max,
         };
-        let normalized = normalize(played.text.as_bytes(), &context);
+        let normalized = played.read(&context);
         if normalized.events.is_empty() && normalized.rejected.is_empty() {
             self.counts.control += 1;
         }
@@ -115,7 +123,7 @@ impl<'p> DryRun<'p> {
             *self.counts.kinds.entry(event.kind).or_default() += 1;
             self.event(event)?;
         }
-        Ok(())
+        Ok(normalized.rejected.len() as u64)
     }
 
     /// What it came to.

@@ -3,6 +3,7 @@
 //! Owns reading, pacing, rounds, and moving a recording into the present. Does not own where the frames go.
 
 mod dry_run;
+mod quarantine;
 mod recording;
 mod rewrite;
 
@@ -14,8 +15,10 @@ use tokio::time::Instant;
 
 use crate::runtime::clock;
 use crate::schema::time::Millis;
+use crate::transform::normalize::{FrameContext, Normalized, Reason, Rejected, normalize};
 
 pub use dry_run::{Counts, DryRun, Outcome};
+pub use quarantine::{Group, Record, Refused, Rereading};
 pub use recording::{Frame, Recording, RecordingError};
 
 /// How fast frames come.
@@ -50,22 +53,44 @@ pub struct PlaybackSettings {
     pub skip: u64,
 }
 
-/// A frame, when its time has come.
+/// A frame, or an event, when its time has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Played {
     /// The account.
     pub account: String,
-    /// The frame's text.
+    /// The frame's text, or the event's JSON.
     pub text: String,
     /// When it was received: at the recording, or now.
     pub received_at: Millis,
+    /// Whether the text is an event's.
+    pub is_event: bool,
+}
+
+impl Played {
+    /// The events of the frame, and what of it cannot be read; or the one event, as it says itself where it comes from.
+    #[must_use]
+    pub fn read<'p>(&'p self, context: &FrameContext<'p>) -> Normalized<'p> {
+        if !self.is_event {
+            return normalize(self.text.as_bytes(), context);
+        }
+        match serde_json::from_str(&self.text) {
+            Ok(event) => Normalized { events: vec![event], ..Normalized::default() },
+            Err(error) => {
+                let detail = error.to_string();
+                let rejected = Rejected { reason: Reason::WrongType, key: None, detail, bytes: self.text.as_bytes() };
+                Normalized { rejected: vec![rejected], ..Normalized::default() }
+            }
+        }
+    }
 }
 
 /// What a recording holds, counted before it is played.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overview {
-    /// Frames.
+    /// Frames, and events.
     pub frames: u64,
+    /// Those of them that are events.
+    pub events: u64,
     /// Accounts, in order.
     pub accounts: BTreeSet<String>,
     /// From the first frame to the last.
@@ -86,6 +111,7 @@ pub fn overview(files: &[PathBuf], overview: &mut Overview) -> Result<(), Record
         for frame in Recording::open(path)? {
             let frame = frame?;
             overview.frames += 1;
+            overview.events += u64::from(frame.is_event);
             last = last.max(frame.t_ms);
             overview.t0 = overview.t0.or(frame.t0);
             if frame.text.starts_with(ONLINE) {
@@ -127,6 +153,7 @@ pub struct Playback {
     played: u64,
     played_in_round: u64,
     skipped: u64,
+    gaps: u64,
     first: Instant,
 }
 
@@ -146,6 +173,7 @@ impl Playback {
             played: 0,
             played_in_round: 0,
             skipped: 0,
+            gaps: 0,
             first: now,
         }
     }
@@ -154,6 +182,12 @@ impl Playback {
     #[must_use]
     pub fn played(&self) -> u64 {
         self.played
+    }
+
+    /// Gap records that stood between the events so far.
+    #[must_use]
+    pub fn gaps(&self) -> u64 {
+        self.gaps + self.recording.as_ref().map_or(0, Recording::gaps)
     }
 
     /// Waits for the next frame's time; `None` at the end. Not cancel-safe: a frame whose wait is cancelled is lost, which is right for a
@@ -206,7 +240,7 @@ impl Playback {
         } else {
             recorded_at
         };
-        Played { account: frame.account, text, received_at }
+        Played { account: frame.account, text, received_at, is_event: frame.is_event }
     }
 
     fn read(&mut self) -> Option<Result<Frame, RecordingError>> {
@@ -218,10 +252,10 @@ impl Playback {
                         return Some(Ok(frame));
                     }
                     Some(Err(error)) => {
-                        self.recording = None;
+                        self.close();
                         return Some(Err(error));
                     }
-                    None => self.recording = None,
+                    None => self.close(),
                 }
             }
             if self.file == self.settings.files.len() {
@@ -242,5 +276,9 @@ impl Playback {
                 Err(error) => return Some(Err(error)),
             }
         }
+    }
+
+    fn close(&mut self) {
+        self.gaps += self.recording.take().map_or(0, |recording| recording.gaps());
     }
 }

@@ -13,10 +13,11 @@ use crate::config::Config;
 use crate::daemons::snapshot::Policies;
 use crate::documents::{Documents, DocumentsError};
 use crate::runtime::clock;
-use crate::schema::state::ConversationState;
 use crate::schema::time::Millis;
-use crate::transform::drift::{Class, DocumentSide, Drift, Judging, ViewSide, compare};
-use crate::views::{Reader, StoredView, ViewsError};
+use crate::transform::drift::{Class, Drift};
+use crate::views::{Reader, ViewsError};
+
+use super::pairs::{Pairs, Waits};
 
 /// Conversations compared at once.
 const PAGE: usize = 200;
@@ -30,6 +31,8 @@ pub struct CheckSettings {
     pub settle_ms: i64,
     /// Which conversations.
     pub scope: Scope,
+    /// Whether the newest messages of each are looked for in the history, which costs one query a conversation.
+    pub history: bool,
 }
 
 /// Which conversations are looked at.
@@ -112,25 +115,32 @@ pub enum CheckError {
 
 /// A check in progress.
 pub struct Check {
-    reader: Reader,
-    documents: Documents,
-    policies: Arc<Policies>,
-    settings: CheckSettings,
-    view_ttl_ms: i64,
-    summary_ttl_ms: i64,
-    indexes_max: usize,
-    views_wait: bool,
-    documents_wait: bool,
+    pairs: Pairs,
+    scope: Scope,
+    waits: Waits,
     accounts: std::vec::IntoIter<String>,
     current: Option<Account>,
     resume: Option<Position>,
 }
 
+/// What an account's indexes in Redis name.
+pub(super) struct Indexes {
+    pub(super) inbox: HashSet<String>,
+    pub(super) awaiting: HashMap<String, Millis>,
+}
+
+impl Indexes {
+    pub(super) async fn read(reader: &Reader, account: &str) -> Result<Self, ViewsError> {
+        let inbox = reader.inbox(account, 0, usize::MAX).await?.into_iter().map(|(id, _)| id).collect();
+        let awaiting = reader.awaiting(account, 0, usize::MAX).await?.into_iter().collect();
+        Ok(Self { inbox, awaiting })
+    }
+}
+
 /// One account in progress.
 struct Account {
     name: String,
-    inbox: HashSet<String>,
-    awaiting: HashMap<String, Millis>,
+    indexes: Indexes,
     /// What the documents had and the walk has seen.
     seen: HashSet<String>,
     after: Option<String>,
@@ -156,36 +166,21 @@ impl Check {
         policies: Arc<Policies>,
         resume: Option<Position>,
     ) -> Result<Self, CheckError> {
-        let names = &config.bus;
-        let views_wait = waits(bus, &names.topic, &names.views_subscription).await?;
-        let documents_wait = waits(bus, &names.topic, &names.documents_subscription).await?;
         let mut accounts: Vec<String> = reader.accounts().await?.into_iter().map(|(account, _)| account).collect();
         accounts.extend(documents.accounts().await?);
         accounts.retain(|account| settings.accounts.is_empty() || settings.accounts.contains(account));
         accounts.retain(|account| resume.as_ref().is_none_or(|resume| *account >= resume.account));
         accounts.sort_unstable();
         accounts.dedup();
-        let ms = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX / 1000).saturating_mul(1000);
-        Ok(Self {
-            reader,
-            documents,
-            policies,
-            settings,
-            view_ttl_ms: ms(config.redis.conversation_ttl_s),
-            summary_ttl_ms: ms(config.documents.summary_ttl_s),
-            indexes_max: usize::try_from(config.redis.inbox_max).unwrap_or(usize::MAX),
-            views_wait,
-            documents_wait,
-            accounts: accounts.into_iter(),
-            current: None,
-            resume,
-        })
+        let pairs = Pairs::new(config, reader, documents, bus, policies, settings.settle_ms, settings.history);
+        let waits = pairs.waits().await?;
+        Ok(Self { pairs, scope: settings.scope, waits, accounts: accounts.into_iter(), current: None, resume })
     }
 
     /// Whether deliveries wait for the consumer of Redis, and for that of the documents.
     #[must_use]
     pub const fn backlogs(&self) -> (bool, bool) {
-        (self.views_wait, self.documents_wait)
+        (self.waits.views, self.waits.documents)
     }
 
     /// How many conversations there are about; the inboxes know, as far as they are not full.
@@ -195,8 +190,8 @@ impl Check {
     pub async fn estimate(&self) -> Result<u64, CheckError> {
         let mut total = 0;
         for account in self.accounts.as_slice() {
-            let inbox = self.reader.inbox(account, 0, usize::MAX).await?.len();
-            total += match self.settings.scope {
+            let inbox = self.pairs.reader().inbox(account, 0, usize::MAX).await?.len();
+            total += match self.scope {
                 Scope::All => inbox,
                 Scope::Samples(samples) => inbox.min(samples),
             } as u64;
@@ -229,16 +224,14 @@ impl Check {
     }
 
     async fn account(&mut self, name: String) -> Result<Account, CheckError> {
-        let ids = |ranked: Vec<(String, Millis)>| ranked.into_iter();
-        let inbox: HashSet<String> = ids(self.reader.inbox(&name, 0, usize::MAX).await?).map(|(id, _)| id).collect();
-        let awaiting = ids(self.reader.awaiting(&name, 0, usize::MAX).await?).collect();
+        let indexes = Indexes::read(self.pairs.reader(), &name).await?;
         let resume = self.resume.take().filter(|resume| resume.account == name);
-        let (after, budget) = match self.settings.scope {
+        let (after, budget) = match self.scope {
             Scope::All => (resume.as_ref().and_then(|resume| resume.after.clone()), usize::MAX),
             // Half of them along the documents from somewhere, half out of the inbox: neither store has to have them all.
-            Scope::Samples(samples) => (sample_start(&inbox), samples.div_ceil(2)),
+            Scope::Samples(samples) => (sample_start(&indexes.inbox), samples.div_ceil(2)),
         };
-        Ok(Account { name, inbox, awaiting, seen: HashSet::new(), after, left: None, resumed: resume.is_some(), budget })
+        Ok(Account { name, indexes, seen: HashSet::new(), after, left: None, resumed: resume.is_some(), budget })
     }
 
     async fn step(&self, account: &mut Account) -> Result<Option<Page>, CheckError> {
@@ -247,7 +240,7 @@ impl Check {
             let found = if limit == 0 {
                 Vec::new()
             } else {
-                self.documents.summaries(&account.name, account.after.as_deref(), limit, clock::now()).await?
+                self.pairs.documents().summaries(&account.name, account.after.as_deref(), limit, clock::now()).await?
             };
             if let Some(last) = found.last() {
                 account.after = Some(last.fan.clone());
@@ -256,8 +249,8 @@ impl Check {
                 account.seen.extend(ids.iter().cloned());
                 return Ok(Some(self.compare(account, &ids, false).await?));
             }
-            let mut left: Vec<String> = account.inbox.iter().filter(|id| !account.seen.contains(*id)).cloned().collect();
-            if let Scope::Samples(samples) = self.settings.scope {
+            let mut left: Vec<String> = account.indexes.inbox.iter().filter(|id| !account.seen.contains(*id)).cloned().collect();
+            if let Scope::Samples(samples) = self.scope {
                 fastrand::shuffle(&mut left);
                 left.truncate(samples.saturating_sub(account.seen.len()));
             }
@@ -266,65 +259,24 @@ impl Check {
         }
         let ids: Vec<String> = account.left.iter_mut().flatten().take(PAGE).collect();
         // What the documents had before a check was resumed is done.
-        let only_absent = account.resumed && self.settings.scope == Scope::All;
+        let only_absent = account.resumed && self.scope == Scope::All;
         if ids.is_empty() { Ok(None) } else { Ok(Some(self.compare(account, &ids, only_absent).await?)) }
     }
 
     async fn compare(&self, account: &Account, ids: &[String], only_absent: bool) -> Result<Page, CheckError> {
-        let now = clock::now();
-        let name = &account.name;
-        let views = self.reader.stored(name, ids).await?;
-        let fans: Vec<(String, String)> = ids.iter().map(|id| (name.clone(), id.clone())).collect();
-        let states = self.documents.load(&fans).await?;
-        let judging = Judging {
-            policy: self.policies.of(name),
-            now,
-            settle_ms: self.settings.settle_ms,
-            view_ttl_ms: self.view_ttl_ms,
-            summary_ttl_ms: self.summary_ttl_ms,
-            indexes_full: account.inbox.len() >= self.indexes_max || account.awaiting.len() >= self.indexes_max,
-            views_wait: self.views_wait,
-            documents_wait: self.documents_wait,
-        };
+        let judged = self.pairs.judge(&account.name, ids, &account.indexes, self.waits).await?;
         let mut page = Page::default();
-        for ((id, view), state) in ids.iter().zip(views).zip(states) {
-            let document = match state {
-                None => None,
-                Some(stored) => self.document(name, id, &stored.fold, now).await?,
-            };
-            if only_absent && document.is_some() {
+        for (id, judged) in ids.iter().zip(judged) {
+            if only_absent && judged.is_documented {
                 continue;
             }
             page.conversations += 1;
-            let side = view.as_ref().map(|view| view_side(view, account, id));
-            let drifts = compare(side.as_ref(), document.as_ref(), &judging);
-            if !drifts.is_empty() {
-                let fold = view.map(|view| view.fold).filter(|fold| !fold.is_empty());
-                page.findings.push(Finding { account: name.clone(), conversation: id.clone(), drifts, fold });
+            if !judged.drifts.is_empty() {
+                let (account, conversation) = (account.name.clone(), id.clone());
+                page.findings.push(Finding { account, conversation, drifts: judged.drifts, fold: judged.fold });
             }
         }
         Ok(page)
-    }
-
-    /// The summary beside its state; `None` where its time is over.
-    async fn document(&self, account: &str, fan: &str, fold: &[u8], now: Millis) -> Result<Option<DocumentSide>, CheckError> {
-        let state = ConversationState::decode(fold).ok().map(Box::new);
-        match self.documents.summary(account, fan, now).await {
-            Ok(None) => Ok(None),
-            Ok(Some(document)) => Ok(Some(DocumentSide { summary: Some(document.summary), state })),
-            Err(DocumentsError::Document { .. }) => Ok(Some(DocumentSide { summary: None, state })),
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
-fn view_side(view: &StoredView, account: &Account, id: &str) -> ViewSide {
-    ViewSide {
-        snapshot: view.snapshot.clone(),
-        state: ConversationState::decode(&view.fold).ok().map(Box::new),
-        ttl_ms: view.ttl.and_then(|ttl| i64::try_from(ttl.as_millis()).ok()),
-        in_inbox: account.inbox.contains(id),
-        awaiting: account.awaiting.get(id).copied(),
     }
 }
 
@@ -332,13 +284,4 @@ fn view_side(view: &StoredView, account: &Account, id: &str) -> ViewSide {
 fn sample_start(inbox: &HashSet<String>) -> Option<String> {
     let at = if inbox.is_empty() { return None } else { fastrand::usize(..inbox.len()) };
     inbox.iter().nth(at).cloned()
-}
-
-/// Whether the subscription has deliveries that nobody has acked; not, where that cannot be told.
-async fn waits(bus: &Bus, topic: &str, subscription: &str) -> Result<bool, BusError> {
-    match bus.backlog(topic, subscription).await {
-        Ok(backlog) => Ok(backlog.messages.is_some_and(|messages| messages > 0)),
-        Err(BusError::NoSubscription { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
 }

@@ -5,6 +5,7 @@
 
 mod changes;
 mod check;
+mod pairs;
 
 pub use changes::{ChangeError, Changes, Cursor, Since};
 pub use check::{Check, CheckError, CheckSettings, Checked, Finding, Page, Position, Scope};

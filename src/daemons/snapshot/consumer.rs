@@ -4,7 +4,7 @@
 //! quarantine confirmed it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -15,6 +15,7 @@ use crate::runtime::backoff::Backoff;
 use crate::runtime::clock::Now;
 use crate::runtime::health::{Condition, Health, Pulse};
 use crate::runtime::shutdown::Shutdown;
+use crate::runtime::trace::{Stage, Tracer};
 use crate::schema::ids;
 
 use super::backlog::Backlog;
@@ -31,6 +32,8 @@ const CHUNKS_MAX: usize = 64;
 pub(super) struct ConsumerSettings {
     /// `views` or `documents`, for logs.
     pub name: &'static str,
+    /// What its writes are in a trace.
+    pub stage: Stage,
     /// Most deliveries in one write.
     pub batch_max: usize,
     /// Shortest time between two writes of a lane.
@@ -59,6 +62,8 @@ pub(super) struct Consumer {
     pub health: Health,
     /// Its subscription is there, and delivers.
     pub subscribed: Condition,
+    /// Tells the ways of some events.
+    pub tracer: Tracer,
 }
 
 impl Consumer {
@@ -73,7 +78,7 @@ impl Consumer {
         mut extra: mpsc::Receiver<Vec<Work>>,
         shutdown: Shutdown,
     ) -> Result<u64, ConsumerError> {
-        let Self { mut subscriber, quarantine, settings, counters, health, subscribed } = self;
+        let Self { mut subscriber, quarantine, settings, counters, health, subscribed, tracer } = self;
         let mut tasks = JoinSet::new();
         let mut senders = Vec::with_capacity(lanes.len());
         for lane in lanes {
@@ -89,6 +94,7 @@ impl Consumer {
                 shutdown: shutdown.clone(),
                 has_blamed: false,
                 pulse: health.pulse(settings.name),
+                tracer: tracer.clone(),
             };
             tasks.spawn(task.run());
         }
@@ -203,6 +209,7 @@ struct LaneTask<T> {
     /// It has set aside what the process may have died of.
     has_blamed: bool,
     pulse: Pulse,
+    tracer: Tracer,
 }
 
 impl<T: Target> LaneTask<T> {
@@ -254,7 +261,7 @@ impl<T: Target> LaneTask<T> {
     async fn write(&mut self, batch: &[Work], decoded: &Decoded<'_>) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         let mut failures = 0u32;
-        let began = Instant::now();
+        let (began, began_at) = (Instant::now(), SystemTime::now());
         loop {
             self.pulse.begin();
             match self.lane.process(batch, decoded).await {
@@ -280,10 +287,23 @@ impl<T: Target> LaneTask<T> {
         let ages = decoded.events.iter().map(|(_, event)| u64::try_from(now.since(event.received_at)).unwrap_or(0));
         self.counters.lag.observe_all(ages.map(Duration::from_millis));
         self.counters.write_took.observe(began.elapsed());
+        self.trace(decoded, began_at);
         // A second answer to what the quarantine took is ignored.
         let acks: Vec<AckId> = batch.iter().filter_map(ack_id).collect();
         SnapshotCounters::add(&self.counters.acked, acks.len());
         self.acker.ack(&acks);
+    }
+
+    fn trace(&self, decoded: &Decoded<'_>, began_at: SystemTime) {
+        if !self.tracer.is_on() {
+            return;
+        }
+        let written_at = SystemTime::now();
+        for (_, event) in &decoded.events {
+            if let Some(trace) = self.tracer.of(event.id.raw()) {
+                trace.tell(self.settings.stage, began_at, written_at, event);
+            }
+        }
     }
 
     /// Something of the batch breaks an invariant of ours, or makes a document that the store will never take: found by halving, set aside, loud. The
@@ -425,6 +445,7 @@ mod tests {
     async fn start(bus: &Bus) -> Consumer {
         let settings = ConsumerSettings {
             name: "views",
+            stage: Stage::ApplyViews,
             batch_max: 8,
             linger: Duration::ZERO,
             attempts_max: 3,
@@ -436,7 +457,7 @@ mod tests {
         let (quarantine, health) = (bus.publisher("quarantine").unwrap(), Health::new(Duration::from_millis(20)));
         let subscribed = health.condition("views");
         health.started();
-        Consumer { subscriber, quarantine, settings, counters: Arc::default(), health, subscribed }
+        Consumer { subscriber, quarantine, settings, counters: Arc::default(), health, subscribed, tracer: Tracer::default() }
     }
 
     async fn run_with(consumer: Consumer, shutdown: &Shutdown) -> Result<u64, ConsumerError> {

@@ -30,6 +30,7 @@ use crate::runtime::backoff::Backoff;
 use crate::runtime::clock::{self, Now};
 use crate::runtime::health::{Condition, Health};
 use crate::runtime::shutdown::Shutdown;
+use crate::runtime::trace::{Stage, Tracer};
 use crate::transform::materialize::Keep;
 use crate::transform::policy::PolicyError;
 use crate::views::{ViewsError, Writer};
@@ -90,6 +91,8 @@ pub struct Snapshot {
     pub redis: Arc<RedisGauges>,
     /// Whether it goes on, and what it lacks.
     pub health: Health,
+    /// Tells the ways of some events.
+    pub tracer: Tracer,
 }
 
 impl Snapshot {
@@ -165,7 +168,9 @@ impl Snapshot {
         };
         let known = watch.begin().await?;
         let watching = tokio::spawn(watch.run(known, shutdown.clone()));
-        let consumer = self.consumer("views", &config.bus.views_subscription, Duration::ZERO, &self.views_counters, subscribed).await?;
+        let consumer = self
+            .consumer(("views", Stage::ApplyViews), &config.bus.views_subscription, Duration::ZERO, &self.views_counters, subscribed)
+            .await?;
         let left = consumer.run(lanes, extra, shutdown).await;
         watching.abort();
         Ok(left?)
@@ -184,7 +189,15 @@ impl Snapshot {
         let (_work, extra) = mpsc::channel(1);
         let pruning = tokio::spawn(prune(self.documents.clone(), shutdown.clone()));
         let linger = Duration::from_millis(config.documents.linger_ms);
-        let consumer = self.consumer("documents", &config.bus.documents_subscription, linger, &self.documents_counters, subscribed).await?;
+        let consumer = self
+            .consumer(
+                ("documents", Stage::ApplyDocuments),
+                &config.bus.documents_subscription,
+                linger,
+                &self.documents_counters,
+                subscribed,
+            )
+            .await?;
         let left = consumer.run(lanes, extra, shutdown).await;
         pruning.abort();
         Ok(left?)
@@ -192,7 +205,7 @@ impl Snapshot {
 
     async fn consumer(
         &self,
-        name: &'static str,
+        (name, stage): (&'static str, Stage),
         subscription: &str,
         linger: Duration,
         counters: &Arc<SnapshotCounters>,
@@ -209,6 +222,7 @@ impl Snapshot {
             quarantine,
             settings: ConsumerSettings {
                 name,
+                stage,
                 batch_max: self.config.snapshot.batch_max,
                 linger,
                 attempts_max: bus.attempts_max(),
@@ -219,6 +233,7 @@ impl Snapshot {
             counters: Arc::clone(counters),
             health: self.health.clone(),
             subscribed,
+            tracer: self.tracer.clone(),
         })
     }
 

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::layout::File;
 use self::worker::{Job, Read, Task};
-use super::{AccountSummary, DocumentsError, History, HistoryPage, PAGE_MAX, StoredState, SummaryDocument};
+use super::{AccountSummary, DocumentsError, History, HistoryPage, PAGE_MAX, StoredState, StoredSummary, SummaryDocument};
 use crate::config::EmbeddedDocumentsConfig;
 use crate::schema::time::Millis;
 use crate::transform::materialize::{AccountDocumentWrite, SummaryWrite, WriteOutcome};
@@ -126,6 +126,11 @@ impl EmbeddedDocuments {
         let Some((rev, json)) = found else { return Ok(None) };
         let summary = serde_json::from_slice(&json).map_err(|source| self.file.document(what, source))?;
         Ok(Some(SummaryDocument { rev, summary }))
+    }
+
+    pub(super) async fn stored(&self, account: &str, fans: &[String], now: Millis) -> Result<Vec<Option<StoredSummary>>, DocumentsError> {
+        let (account, fans) = (account.to_owned(), fans.to_vec());
+        self.read(move |connection| read::stored(connection, &account, &fans, now)).await
     }
 
     pub(super) async fn find_fan(&self, fan: &str, now: Millis) -> Result<Vec<String>, DocumentsError> {

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::super::{AccountSummary, HistoryCursor, StoredState};
+use super::super::{AccountSummary, HistoryCursor, StoredState, StoredSummary};
 use crate::schema::document::MessageDocument;
 use crate::schema::time::Millis;
 
@@ -43,6 +43,21 @@ pub(super) fn summary(connection: &Connection, account: &str, fan: &str, now: Mi
         )?
         .query_row(params![account, fan, now.0], |row| Ok((rev(row.get(0)?), row.get(1)?)))
         .optional()
+}
+
+pub(super) fn stored(connection: &Connection, account: &str, fans: &[String], now: Millis) -> rusqlite::Result<Vec<Option<StoredSummary>>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT rev, fold, summary FROM summaries
+         WHERE account = (SELECT id FROM accounts WHERE name = ?1) AND fan = ?2 AND expire_at > ?3",
+    )?;
+    let mut stored_one = |fan: &String| {
+        let read = |row: &rusqlite::Row<'_>| {
+            let summary: Vec<u8> = row.get(2)?;
+            Ok(StoredSummary { rev: rev(row.get(0)?), fold: row.get(1)?, summary: serde_json::from_slice(&summary).ok() })
+        };
+        statement.query_row(params![account, fan, now.0], read).optional()
+    };
+    fans.iter().map(&mut stored_one).collect()
 }
 
 pub(super) fn find_fan(connection: &Connection, fan: &str, now: Millis) -> rusqlite::Result<Vec<String>> {

@@ -29,7 +29,7 @@ pub use self::rpc::FirestoreCounters;
 use self::batch::Limits;
 use self::known::{Known, KnownSummary};
 use self::rpc::{Found, Rpc};
-use super::{Access, AccountSummary, DocumentsError, History, HistoryPage, StoredState, SummaryDocument};
+use super::{Access, AccountSummary, DocumentsError, History, HistoryPage, StoredState, StoredSummary, SummaryDocument};
 use crate::config::FirestoreConfig;
 use crate::schema::time::Millis;
 use crate::transform::materialize::{AccountDocumentWrite, SummaryWrite, WriteOutcome};
@@ -108,6 +108,10 @@ impl FirestoreDocuments {
 
     pub(super) async fn summary(&self, account: &str, fan: &str, now: Millis) -> Result<Option<SummaryDocument>, DocumentsError> {
         read::summary(&self.store, account, fan, now).await
+    }
+
+    pub(super) async fn stored(&self, account: &str, fans: &[String], now: Millis) -> Result<Vec<Option<StoredSummary>>, DocumentsError> {
+        read::stored(&self.store, account, fans, now).await
     }
 
     pub(super) async fn find_fan(&self, fan: &str, now: Millis) -> Result<Vec<String>, DocumentsError> {

@@ -5,8 +5,11 @@ use std::collections::BTreeSet;
 use firestore::gcloud_sdk::google::firestore::v1::structured_query::Direction;
 use firestore::gcloud_sdk::google::firestore::v1::structured_query::field_filter::Operator;
 
-use super::super::{AccountSummary, DocumentsError, History, HistoryCursor, HistoryPage, PAGE_MAX, StoredState, SummaryDocument};
+use super::super::{
+    AccountSummary, DocumentsError, History, HistoryCursor, HistoryPage, PAGE_MAX, StoredState, StoredSummary, SummaryDocument,
+};
 use super::message::Stored;
+use super::rpc::Found;
 use super::{Store, path, query, summary, value};
 use crate::schema::time::Millis;
 
@@ -24,6 +27,23 @@ pub(super) async fn summary(store: &Store, account: &str, fan: &str, now: Millis
     let found = store.rpc.get(&[store.rpc.names.fan(account, fan)], &[]).await?.pop().flatten();
     let live = found.filter(|found| summary::is_live(&found.document.fields, now));
     live.map(|found| summary::read(&store.rpc, found.document)).transpose()
+}
+
+/// One request for up to 300 documents, each read whole.
+pub(super) async fn stored(
+    store: &Store,
+    account: &str,
+    fans: &[String],
+    now: Millis,
+) -> Result<Vec<Option<StoredSummary>>, DocumentsError> {
+    let names: Vec<String> = fans.iter().map(|fan| store.rpc.names.fan(account, fan)).collect();
+    let found = store.rpc.get(&names, &[]).await?.into_iter();
+    let live = found.map(|found| found.filter(|found| summary::is_live(&found.document.fields, now)));
+    let read = |mut found: Found| {
+        let StoredState { rev, fold } = summary::stored(&mut found.document.fields);
+        StoredSummary { rev, fold, summary: summary::read(&store.rpc, found.document).ok().map(|document| document.summary) }
+    };
+    Ok(live.map(|found| found.map(read)).collect())
 }
 
 pub(super) async fn find_fan(store: &Store, fan: &str, now: Millis) -> Result<Vec<String>, DocumentsError> {

@@ -236,7 +236,7 @@ fn metrics_are_written_whole_for_everybody() {
 
 #[test]
 fn the_samples_in_deploy_run_as_they_are() {
-    for sample in ["auth-refresh.cron", "convpipe-auth-refresh.service"] {
+    for sample in ["auth-refresh.cron", "systemd/convpipe-auth-refresh.service"] {
         let place = Place::new();
         place.answers(&answer(ACCOUNT, "new-token", DAY));
         let text = std::fs::read_to_string(format!("{}/deploy/{sample}", env!("CARGO_MANIFEST_DIR"))).unwrap();

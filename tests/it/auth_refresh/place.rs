@@ -64,7 +64,7 @@ impl Place {
     }
 
     /// What the provider does: `$1` is the account, `$2` the reason. Each call leaves a line in `calls`.
-    pub(super) fn script(&self, script: &str) {
+    pub(crate) fn script(&self, script: &str) {
         self.write("provider.sh", &format!("echo \"$1 $2\" >> calls\n{script}\n"), 0o600);
     }
 

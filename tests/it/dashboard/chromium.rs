@@ -100,6 +100,41 @@ impl Chromium {
         self.call("Runtime.evaluate", json!({ "expression": expression, "returnByValue": true })).await["result"]["value"].clone()
     }
 
+    /// What the promise of an expression comes to.
+    pub(super) async fn promise(&mut self, expression: &str) -> Value {
+        let params = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
+        let answer = self.call("Runtime.evaluate", params).await;
+        assert!(answer["exceptionDetails"].is_null(), "{answer}");
+        answer["result"]["value"].clone()
+    }
+
+    /// As large as a window or a phone, light or dark.
+    pub(super) async fn look(&mut self, width: u32, height: u32, scheme: &str) {
+        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
+        self.call("Emulation.setDeviceMetricsOverride", metrics).await;
+        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        self.call("Emulation.setEmulatedMedia", json!({ "features": features })).await;
+    }
+
+    /// Clicks with the mouse in the middle of the first element of that selector.
+    pub(super) async fn click(&mut self, selector: &str) {
+        let found = format!("document.querySelector({selector:?})");
+        self.wait(&format!("{found} !== null")).await;
+        self.value(&format!("{found}.scrollIntoView({{ block: 'nearest' }})")).await;
+        let place =
+            self.value(&format!("(({{ x, y, width, height }}) => [x + width / 2, y + height / 2])({found}.getBoundingClientRect())")).await;
+        for kind in ["mousePressed", "mouseReleased"] {
+            let event = json!({ "type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1 });
+            self.call("Input.dispatchMouseEvent", event).await;
+        }
+    }
+
+    /// A PNG of what is on the screen.
+    pub(super) async fn picture(&mut self) -> Vec<u8> {
+        let picture = self.call("Page.captureScreenshot", json!({ "format": "png" })).await;
+        base64(picture["data"].as_str().unwrap())
+    }
+
     /// Waits until an expression is true.
     pub(super) async fn wait(&mut self, expression: &str) {
         let end = std::time::Instant::now() + LIMIT;
@@ -117,6 +152,9 @@ impl Chromium {
         let (code, text) = match key {
             "Enter" => (13, Some("\r")),
             "Escape" => (27, None),
+            "Tab" => (9, None),
+            "ArrowUp" => (38, None),
+            "ArrowDown" => (40, None),
             key => (i64::from(key.to_ascii_uppercase().as_bytes()[0]), Some(key)),
         };
         let mut down = json!({ "type": "keyDown", "key": key, "windowsVirtualKeyCode": code });
@@ -126,4 +164,19 @@ impl Chromium {
         self.call("Input.dispatchKeyEvent", down).await;
         self.call("Input.dispatchKeyEvent", json!({ "type": "keyUp", "key": key, "windowsVirtualKeyCode": code })).await;
     }
+}
+
+/// The bytes behind base64.
+fn base64(text: &str) -> Vec<u8> {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
+    for digit in text.bytes().filter_map(|byte| DIGITS.iter().position(|digit| *digit == byte)) {
+        bits = bits << 6 | u32::try_from(digit).unwrap();
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push(u8::try_from(bits >> count & 0xff).unwrap());
+        }
+    }
+    bytes
 }

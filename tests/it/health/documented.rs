@@ -9,7 +9,7 @@ use super::scrape::Scrape;
 const ELSEWHERE: &str = "convpipe_firestore_";
 
 /// Names, with the type and the labels that the page gives them.
-fn documented() -> BTreeMap<String, (String, BTreeSet<String>)> {
+pub(crate) fn documented() -> BTreeMap<String, (String, BTreeSet<String>)> {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).unwrap();
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `convpipe_"));
     let mut found = BTreeMap::new();

@@ -17,7 +17,7 @@ pub(crate) fn address(daemon: &Process) -> String {
 }
 
 /// Scrapes of ingest and of snapshot, once all of the recording is in the stores.
-pub(super) async fn pipeline() -> (Scrape, Scrape) {
+pub(crate) async fn pipeline() -> (Scrape, Scrape) {
     let redis = RedisServer::start_with(&["--maxmemory", "100mb"]);
     let place = Place::new(&redis.url(), "convpipe");
     let auth = place.config.auth.dir.to_str().unwrap();
@@ -48,7 +48,7 @@ pub(super) async fn pipeline() -> (Scrape, Scrape) {
 }
 
 /// A scrape of an auth-refresh that renewed one artifact.
-pub(super) fn auth_refresh() -> Scrape {
+pub(crate) fn auth_refresh() -> Scrape {
     let place = refresh::Place::new();
     place.answers(&refresh::answer(refresh::ACCOUNT, "token", 86_400));
     let daemon = place.start(&["--health", "127.0.0.1:0"]);

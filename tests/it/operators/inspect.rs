@@ -70,7 +70,6 @@ async fn a_page_says_what_each_store_knows() {
       unread          1
       last message    in, 3h ago: A long story. A long story. A long story. A long
                       story. A long story. A long story. A long story. A long story.
-
       last wrote      fan 3h ago, account 3h ago
       last ppv        $15.00, sent, not unlocked, 3h ago (message 3)
       spend seen      $1,234.05 in 1 payment: tips $1,234.05; largest $1,234.05,
@@ -160,6 +159,7 @@ async fn a_fan_of_two_accounts_is_shown_for_each_and_is_inert() {
     let shown = stores.run("inspect-fan 100000002 --account 200000001 --account 200000009");
     assert_code(&shown, 0);
     assert!(!shown.stdout.concat().contains("200000009"), "{shown:?}");
+    assert_eq!(shown.stderr, ["no account 200000009 known here; did you mean 200000001? known: 200000001, 200000002"]);
 }
 
 #[tokio::test]
@@ -352,9 +352,17 @@ async fn an_event_is_explained_place_by_place() {
                     events found, summary absent, messages found";
     assert_eq!(explained(&with_bus), expected, "{with_bus:?}");
 
+    let garbage = stores.run("inspect-fan --explain garbage");
+    assert_code(&garbage, 2);
+    assert!(garbage.stderr.concat().contains("one looks like onlyfans:200000001:msg:6400000000001:received"), "{garbage:?}");
+    let nobody = stores.run("inspect-fan");
+    assert!(nobody.stderr.concat().contains("inspect-fan --explain <EVENT_ID>"), "{nobody:?}");
+    for option in ["--last 3", "--since 1h", "--filter event.is_tip", "--follow"] {
+        assert_code(&stores.run(&format!("inspect-fan --explain {id} {option}")), 2);
+    }
     let unknown = stores.run("inspect-fan --explain onlyfans:200000001:msg:99:received");
     assert_code(&unknown, 1);
-    let hostile = stores.run("inspect-fan 100000002 --account 200000001 --explain \u{1b}[31m");
+    let hostile = stores.run("inspect-fan 100000002 --account 200000001 --explain onlyfans:1:\u{1b}[31m");
     assert_code(&hostile, 1);
     assert_inert(&hostile.stdout);
     stores.server.stop();

@@ -76,6 +76,11 @@ async fn json_is_the_stored_entry_and_its_place() {
     assert_eq!(entries[1]["preview"], HOSTILE_TEXT);
     let nothing = stores.run("tail-priority --no-follow -o json --account 7");
     assert_eq!((nothing.status.code(), nothing.stdout.concat().as_str()), (Some(1), "[]"));
+    assert_eq!(nothing.stderr, ["no account 7 known here; known: 200000001, 200000002", "no entries"]);
+    // With one that is known, what there is of it is printed, and the mistake is a finding all the same.
+    let half = stores.run("tail-priority --no-follow -o raw --account 200000001 --account 20000001");
+    assert_eq!((half.status.code(), half.stdout.len()), (Some(1), 3), "{half:?}");
+    assert!(half.stderr[0].contains("did you mean 200000001?"), "{half:?}");
 }
 
 #[tokio::test]
@@ -177,6 +182,11 @@ async fn a_follower_ends_when_it_was_asked_to() {
     let terminated = stores.start("tail-priority --last 1");
     terminated.wait_stdout("twenty-one", LIMIT);
     assert_code(&terminated.terminate(LIMIT), 0);
+    let waits = stores.start("tail-priority --account 200000007 --count 1 -o raw");
+    waits.wait_stderr("no account 200000007 known here; did you mean 200000001? known: 200000001, 200000002; waiting for it", LIMIT);
+    stores.message("200000007", BOB, 19, "a new account").await;
+    let waits = waits.wait(LIMIT);
+    assert_eq!((waits.status.code(), waits.stdout.len()), (Some(0), 1), "{waits:?}");
 }
 
 #[tokio::test]
@@ -250,6 +260,9 @@ async fn every_end_has_its_code() {
         "tail-priority --last 1 --since 1h",
         "tail-priority --since 1m --until 1h",
         "tail-priority -o yaml",
+        "tail-priority --follow --no-follow",
+        "tail-priority --no-follow --idle-timeout 1s",
+        "tail-priority --filter event.money_minor=='5'",
     ] {
         assert_code(&stores.run(line), 2);
     }
@@ -286,6 +299,13 @@ async fn a_filter_chooses_and_a_wrong_one_is_pointed_at() {
     assert_code(&wrong, 2);
     assert!(wrong.stderr[0].ends_with("`fan` has no field `teir`; did you mean `tier`?"), "{wrong:?}");
     assert_eq!(wrong.stderr[2..4], ["  fan.teir=='whale'", "      ^"]);
+    let apart = stores.run("tail-priority --filter event.money_minor=='5'");
+    assert!(apart.stderr[0].ends_with("`==` compares int with string, which never holds"), "{apart:?}");
+    assert_eq!(apart.stderr[2..4], ["  event.money_minor=='5'", "                   ^"]);
+    let fails = stores.run("tail-priority --no-follow --filter int(event.text)>5||event.money_minor>0");
+    assert_eq!(fails.stdout.len(), 1, "{fails:?}");
+    assert!(fails.stderr[0].starts_with("the filter cannot be worked out for an entry, which is left out: `int`: "), "{fails:?}");
+    assert_eq!(fails.stderr[1], "the filter could not be worked out for 3 entries");
 }
 
 #[tokio::test]

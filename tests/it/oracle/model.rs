@@ -287,8 +287,8 @@ fn tier(policy: &Policy, value: i64) -> String {
 fn high_value(policy: &Policy, fan: &FanView, value: i64, largest_payment: i64) -> HighValue {
     let policy = &policy.high_value;
     let mut why = Vec::new();
-    why.extend(policy.spend_min.filter(|&min| value >= min).map(|min| format!("spend >= {min}")));
-    why.extend(policy.payment_min.filter(|&min| largest_payment >= min).map(|min| format!("payment >= {min}")));
+    why.extend(policy.spend_min.filter(|&min| value >= min).map(|min| format!("spend_minor >= {min}")));
+    why.extend(policy.payment_min.filter(|&min| largest_payment >= min).map(|min| format!("payment_minor >= {min}")));
     let lists = fan.lists.iter().map(OwnedText::raw);
     why.extend(lists.filter(|list| policy.lists.iter().any(|named| named == list)).map(|list| format!("list:{list}")));
     why.extend(policy.fans.iter().any(|id| id == fan.id.raw()).then(|| "listed by id".to_owned()));

@@ -277,9 +277,14 @@ fn value() -> Vec<Row> {
             "why, in the policy's order",
             [tip(-5, 50_000), lists(json!(["x", "vip"]))],
             "/1/snapshot/high_value/why",
-            json!(["spend >= 50000", "payment >= 10000", "list:vip"]),
+            json!(["spend_minor >= 50000", "payment_minor >= 10000", "list:vip"]),
         ),
-        row("many small payments", [1, 2, 3, 4, 5, 6].map(|n| tip(-n, 9_999)), "/1/snapshot/high_value/why", json!(["spend >= 50000"])),
+        row(
+            "many small payments",
+            [1, 2, 3, 4, 5, 6].map(|n| tip(-n, 9_999)),
+            "/1/snapshot/high_value/why",
+            json!(["spend_minor >= 50000"]),
+        ),
         row("an ordinary fan", [tip(-5, 9_999)], "/1/snapshot/high_value", json!({ "is": false })),
         row("listed by id", [of_fan("77", inbound("10", -5))], "/77/summary/high_value/why", json!(["listed by id"])),
     ]

@@ -11,6 +11,7 @@ use convpipe::documents::Access;
 use convpipe::runtime::clock;
 use convpipe::runtime::health::Health;
 use convpipe::runtime::shutdown::Shutdown;
+use convpipe::runtime::trace::Tracer;
 use convpipe::schema::envelope::Envelope;
 use convpipe::schema::event::{Event, EventKind};
 use proptest::prelude::*;
@@ -110,6 +111,7 @@ async fn check(mut place: Place, case: u32, history: &History, delivery: &Delive
             documents_counters,
             redis: Arc::default(),
             health: Health::default(),
+            tracer: Tracer::default(),
         };
         services.push(tokio::spawn(service.run(shutdown.clone())));
     }

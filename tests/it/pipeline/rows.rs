@@ -12,6 +12,7 @@ use convpipe::daemons::snapshot::{Snapshot, SnapshotCounters};
 use convpipe::documents::{Access, Documents, HistoryPage};
 use convpipe::runtime::health::Health;
 use convpipe::runtime::shutdown::Shutdown;
+use convpipe::runtime::trace::Tracer;
 use convpipe::schema::envelope::Envelope;
 use convpipe::schema::event::Event;
 use convpipe::schema::policy::Policy;
@@ -124,6 +125,7 @@ async fn worker(config: &Config) -> Snapshot {
         documents_counters: Arc::new(SnapshotCounters::default()),
         redis: Arc::default(),
         health: Health::default(),
+        tracer: Tracer::default(),
     }
 }
 

@@ -7,4 +7,5 @@ pub(crate) mod process;
 pub(crate) mod pubsub;
 pub(crate) mod redis;
 pub(crate) mod scripted;
+pub(crate) mod terminal;
 pub(crate) mod tls;

@@ -36,6 +36,22 @@ fn content(server: &RedisServer) -> BTreeSet<String> {
 }
 
 #[tokio::test]
+async fn a_hash_that_lost_a_part_is_loaded_as_what_is_left_and_written_over() {
+    let (server, _, writer, _) = start().await;
+    let key = format!("convpipe:{{{ACCOUNT}}}:conversation:c");
+    for (lost, rev, fold) in
+        [(&["fold"][..], 1, ""), (&["rev"], 0, "fold 1"), (&["snapshot"], 1, "fold 1"), (&["rev", "snapshot"], 0, "fold 1")]
+    {
+        assert_eq!(writer.write_conversations(&[write("c", 0)]).await.unwrap(), [WriteOutcome::Written], "{lost:?}");
+        server.run::<()>(&[&["HDEL", &key], lost].concat());
+        let loaded = writer.load_conversations(&[(ACCOUNT.into(), "c".into())]).await.unwrap().pop().flatten().unwrap();
+        assert_eq!((loaded.rev, loaded.fold.as_slice()), (rev, fold.as_bytes()), "{lost:?}");
+        assert_eq!(writer.write_conversations(&[write("c", rev)]).await.unwrap(), [WriteOutcome::Written], "{lost:?}");
+        server.flush();
+    }
+}
+
+#[tokio::test]
 async fn a_write_stands_whole_with_its_indexes() {
     let (_server, _, writer, reader) = start().await;
     let mut one = write("100000001", 0);

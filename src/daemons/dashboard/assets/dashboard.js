@@ -4,6 +4,14 @@
 
 (() => {
   const ONLINE_MS = 120000;
+  const GAP_NEWS_MS = 3600000;
+  const HOLD_MS = 1500;
+  const NONE = {
+    all: "No conversation yet: they appear as soon as the snapshot service writes them.",
+    awaiting: "Nobody waits for an answer.",
+    unread: "Everything is read.",
+    other: "No conversation in this tab.",
+  };
   const PAGE = 1000;
   const FEED_MAX = 200;
   const LEVELS = ["low", "due", "high", "urgent"];
@@ -25,6 +33,8 @@
     paused: false,
     strips: new Map(),
     loading: null, // changes that came while everything is loaded
+    loaded: false, // everything was loaded once
+    held: -HOLD_MS, // when the pointer last moved over the list
     source: null,
   };
   const tabs = {
@@ -47,6 +57,9 @@
     return element;
   }
   const span = (name, text, title) => node("span", { class: name, title }, text);
+  // A sign or a colour, and what a screen reader says instead.
+  const sign = (name, text, title) => node("span", { class: name, title, "aria-hidden": "true" }, text);
+  const said = (text) => node("span", { class: "sr" }, " " + text + " ");
   // What a stranger wrote: text, in a box of its own direction.
   const foreign = (name, text) => node("bdi", { class: name }, text === undefined ? "" : String(text));
 
@@ -54,6 +67,8 @@
     const cents = Math.abs(minor);
     return (minor < 0 ? "-$" : "$") + Math.floor(cents / 100).toLocaleString("en-US") + "." + String(cents % 100).padStart(2, "0");
   };
+  const brief = (minor) => (Math.abs(minor) >= 100000 ? money(minor).split(".")[0] : money(minor));
+  const amount = (minor) => (minor === 0 ? "free" : money(minor));
   const count = (value) => value.toLocaleString("en-US");
   const two = (value) => String(value).padStart(2, "0");
   function ago(ms) {
@@ -95,27 +110,29 @@
 
   function rowNode(row, index) {
     const now = Date.now();
-    const who = node("span", { class: "who" }, foreign("name", row.name), span("tier", row.tier));
+    const who = node("span", { class: "who" }, foreign("name", row.name));
+    if (row.tier && row.tier !== "none") who.append(span("tier", row.tier));
     if (row.high_value) who.append(span("badge high-value", "★", "high-value"));
     if (LEVELS.indexOf(row.level) > 0) who.append(span("badge level-" + row.level, row.level));
     if (row.typing_until && Date.parse(row.typing_until) > now) who.append(span("typing", "typing…"));
     else if (row.online_at && now - Date.parse(row.online_at) < ONLINE_MS) who.append(span("online", "online"));
     const what = node("span", { class: "what" });
-    if (row.direction === "in") what.append(span("way", "←", "from the fan"));
-    if (row.direction === "out") what.append(span("way", "→", "from the account"));
-    what.append(foreign("preview", row.preview));
+    if (row.direction === "in") what.append(sign("way", "←", "from the fan"), said("from the fan:"));
+    if (row.direction === "out") what.append(sign("way", "→", "from the account"), said("from the account:"));
+    if (row.preview !== undefined) what.append(row.preview.trim() ? foreign("preview", row.preview) : span("preview", "(no text)"));
     const side = node("span", { class: "side" }, when(row.at || row.activity));
-    if (row.unread > 0) side.append(span("badge unread", row.unread + (row.unread_more ? "+" : ""), "unread"));
-    if (row.waiting_since) side.append(wait(row.waiting_since));
+    if (row.unread > 0) side.append(span("badge unread", row.unread + (row.unread_more ? "+" : ""), "unread"), said("unread"));
+    if (row.waiting_since) side.append(said("waiting"), wait(row.waiting_since));
     const marks = node("span", { class: "marks" });
     if (row.ppv) {
-      const price = row.ppv.price === undefined ? "" : " " + money(row.ppv.price);
+      const price = row.ppv.price === undefined ? "" : " " + brief(row.ppv.price);
       marks.append(span("ppv ppv-" + row.ppv.state, "PPV" + price + " " + row.ppv.state));
     }
-    if (row.spent > 0) marks.append(span("spent", money(row.spent)));
+    if (row.spent > 0) marks.append(span("spent", brief(row.spent), "spent, as observed"));
+    if (row.unreadable) marks.append(span("badge unreadable", "unreadable", "what stands in Redis cannot be read; this is what was known before"));
     if (row.stale) marks.append(span("badge stale", "stale", "frames may have been missed since"));
     const isOpen = state.open && state.open.account === row.account && state.open.id === row.id;
-    const link = node("a", { class: "row", href: pathOf(row.account, row.id), "aria-current": isOpen ? "true" : "false" }, who, what, side, marks);
+    const link = node("a", { class: "row", href: pathOf(row.account, row.id), "aria-current": isOpen ? "true" : "false" }, node("span", { class: "line" }, who, side), node("span", { class: "line" }, what, marks));
     const item = node("li", { "aria-posinset": index + 1, "aria-setsize": state.shown.length }, link);
     item.style.transform = "translateY(" + index * rowHeight() + "px)";
     item.dataset.index = index;
@@ -123,38 +140,50 @@
   }
 
   let height = 0;
-  const rowHeight = () => height || (height = parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--row")) || 72);
+  const rowHeight = () => height || (height = parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--row")) || 54);
 
-  const drawn = new Map(); // index -> { key, rev, item }
-  // Only the rows on the screen, and a few above and below, are elements.
+  const drawn = new Map(); // index -> { row, isOpen, item }
+  // Only the rows on the screen, a few above and below, and the one that has the focus, are elements.
   function drawRows() {
     const list = $("list");
-    if (!list || state.loading && state.rows.size === 0) return;
+    if (!list) return;
     const rows = $("rows");
     // What the server wrote stays until there is something to put in its place.
     if (!document.documentElement.classList.contains("listed")) {
-      if (state.rows.size === 0) return;
+      if (state.rows.size === 0 && !state.loaded) return;
       document.documentElement.classList.add("listed");
       rows.replaceChildren();
     }
+    $("none").hidden = state.shown.length > 0;
+    $("none").textContent = NONE[state.tab] || NONE.other;
     rows.style.height = state.shown.length * rowHeight() + "px";
     const first = Math.max(0, Math.floor(list.scrollTop / rowHeight()) - 6);
     const last = Math.min(state.shown.length, Math.ceil((list.scrollTop + list.clientHeight) / rowHeight()) + 6);
-    const focused = document.activeElement && rows.contains(document.activeElement);
+    const hasFocus = rows.contains(document.activeElement);
+    const wanted = [];
+    for (let index = first; index < last; index += 1) wanted.push(index);
+    if (hasFocus && state.focus >= 0 && state.focus < first) wanted.unshift(state.focus);
+    if (hasFocus && state.focus >= last) wanted.push(state.focus);
+    const kept = new Set(wanted);
     for (const [index, old] of drawn) {
-      if (index < first || index >= last) old.item.remove(), drawn.delete(index);
+      if (!kept.has(index)) old.item.remove(), drawn.delete(index);
     }
-    for (let index = first; index < last; index += 1) {
+    // From the last to the first, so that each stands before the next: in the order in which they are read and tabbed through.
+    let next = null;
+    for (const index of wanted.reverse()) {
       const row = state.shown[index];
-      const old = drawn.get(index);
       const isOpen = Boolean(state.open && state.open.account === row.account && state.open.id === row.id);
-      if (old && old.row === row && old.isOpen === isOpen) continue;
-      const item = rowNode(row, index);
-      if (old) old.item.replaceWith(item);
-      else rows.append(item);
-      drawn.set(index, { row, isOpen, item });
+      let old = drawn.get(index);
+      if (!old || old.row !== row || old.isOpen !== isOpen) {
+        const item = rowNode(row, index);
+        if (old) old.item.replaceWith(item);
+        old = { row, isOpen, item };
+        drawn.set(index, old);
+      } else old.item.setAttribute("aria-setsize", state.shown.length);
+      if (old.item.parentNode !== rows || old.item.nextSibling !== next) rows.insertBefore(old.item, next);
+      next = old.item;
     }
-    if (focused && state.focus >= 0) focusRow(state.focus, false);
+    if (hasFocus && state.focus >= 0) focusRow(state.focus, false);
   }
 
   function choose() {
@@ -168,7 +197,7 @@
     const focused = state.shown[state.focus];
     state.shown = shown;
     if (focused) state.focus = shown.findIndex((row) => row.account === focused.account && row.id === focused.id);
-    if ($("count")) $("count").textContent = count(shown.length) + " conversations";
+    if ($("count") && state.loaded) $("count").textContent = count(shown.length) + " conversations";
     for (const tab of document.querySelectorAll("#tabs a")) {
       tab.setAttribute("aria-current", tab.dataset.tab === state.tab ? "page" : "false");
       const account = state.account ? "&account=" + encodeURIComponent(state.account) : "";
@@ -176,9 +205,18 @@
     }
   }
 
+  // While the pointer moves over the list its order holds still, so that nobody opens another conversation than the one they aim at.
   function redraw() {
-    choose();
+    clearTimeout(state.holding);
+    const still = HOLD_MS - (performance.now() - state.held);
+    if (still > 0 && state.loaded) {
+      state.shown = state.shown.map((row) => state.rows.get(keyOf(row.account, row.id))).filter(Boolean);
+      state.holding = setTimeout(redraw, still);
+    } else choose();
     drawRows();
+  }
+  function unhold() {
+    state.held = -HOLD_MS;
   }
 
   function focusRow(index, scroll) {
@@ -192,7 +230,7 @@
       drawRows();
     }
     const there = drawn.get(index);
-    if (there) there.item.firstChild.focus({ preventScroll: true });
+    if (there && document.activeElement !== there.item.firstChild) there.item.firstChild.focus({ preventScroll: true });
   }
 
   // ---- The conversation -----------------------------------------------------------------------------------------------------------------
@@ -212,13 +250,27 @@
     const base = "/api/v1" + pathOf(open.account, open.id);
     try {
       const [whole, told] = await Promise.all([get(base), get(base + "/events?limit=50")]);
-      if (mine === asked) panel.replaceChildren(...panelNodes(open, whole.snapshot, told.events, base));
+      if (mine !== asked) return;
+      const focused = panel.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+      // What was opened stays open while its conversation goes on.
+      const opened = new Map([...panel.querySelectorAll("pre")].map((pre) => [pre.dataset.of, pre]));
+      panel.replaceChildren(...panelNodes(open, whole.snapshot, told.events, base));
+      for (const link of panel.querySelectorAll("a")) {
+        const path = link.getAttribute("href");
+        if (opened.has(path)) link.after(opened.get(path));
+        if (path === focused) link.focus({ preventScroll: true });
+      }
+      // On a phone the list is gone, and the focus with it.
+      const lost = document.activeElement === document.body || $("inbox").contains(document.activeElement);
+      if ($("inbox").offsetParent === null && lost) panel.focus();
     } catch (error) {
       if (mine !== asked) return;
       const gone = error.status === 404;
       panel.replaceChildren(back(), node("p", { class: "hint" }, gone ? "There is no such conversation, or no more." : "It cannot be read now: " + error.message));
     }
   }
+  // A criterion as it is stored, `spend_minor >= 50000`, in money: `spend >= $500.00`.
+  const criterion = (why) => why.replace(/^(spend|payment)_minor >= (\d+)$/, (_, what, minor) => what + " >= " + money(Number(minor)));
   const back = () => node("a", { class: "back", href: "/?tab=" + state.tab }, "← Inbox");
 
   function panelNodes(open, snapshot, events, base) {
@@ -227,9 +279,9 @@
     const fact = (name, ...what) => facts.append(node("dt", {}, name), node("dd", {}, ...what));
     const ids = node("p", { class: "ids" });
     if (fan.username) ids.append("@", foreign("username", fan.username), " · ");
-    ids.append("fan ", foreign("id", fan.id), " · account ", foreign("id", snapshot.account_id), " · rev " + snapshot.rev + " · ", when(snapshot.applied_at));
+    ids.append("fan ", foreign("id", fan.id), " · account ", foreign("id", snapshot.account_id), " · written ", when(snapshot.applied_at));
     fact("Tier", span("tier", snapshot.tier));
-    fact("High-value", snapshot.high_value.is ? "yes: " + (snapshot.high_value.why || []).join(", ") : "no");
+    fact("High-value", snapshot.high_value.is ? "yes: " + (snapshot.high_value.why || []).map(criterion).join(", ") : "no");
     if (snapshot.awaiting_reply_since) fact("Waiting", wait(snapshot.awaiting_reply_since));
     fact("Unread", snapshot.unread + (snapshot.unread_more ? "+" : ""));
     const last = snapshot.last_message;
@@ -259,7 +311,7 @@
       back(),
       node("h2", {}, foreign("name", fan.display_name || fan.name || fan.id)),
       ids,
-      fan.notice ? node("p", { class: "note" }, foreign("notice", fan.notice)) : null,
+      fan.notice ? node("p", { class: "note" }, foreign("remark", fan.notice)) : null,
       facts,
       spend,
       payments,
@@ -281,9 +333,9 @@
       if (shown) return shown.remove();
       try {
         const whole = await get(base + "/events/" + item.stream_id);
-        line.append(node("pre", { tabindex: "0" }, JSON.stringify(whole.event, null, 2)));
+        line.append(node("pre", { tabindex: "0", "data-of": link.getAttribute("href") }, JSON.stringify(whole.event, null, 2)));
       } catch (error) {
-        line.append(node("pre", {}, error.message));
+        line.append(node("pre", { "data-of": link.getAttribute("href") }, error.message));
       }
     });
     line.append(link);
@@ -297,7 +349,7 @@
     if (entry.conversation) {
       line.append(node("a", { href: pathOf(entry.account, entry.conversation) }, foreign("name", entry.name || entry.conversation)));
     } else line.append(foreign("name", entry.account));
-    if (entry.money) line.append(span("spent", money(entry.money.minor)));
+    if (entry.money) line.append(span("spent", amount(entry.money.minor)));
     line.append(when(entry.received_at), foreign("preview", entry.preview));
     line.append(span("reasons", entry.reasons.join(", ").replaceAll("_", " ")), span("lag", lag(entry.lag_ms), "from the frame to Redis"));
     return line;
@@ -305,12 +357,14 @@
 
   function drawFeed() {
     const list = $("entries");
-    if (!list || state.paused) return;
+    if (!list || state.paused || !state.loaded) return;
     const shown = state.feed.filter((entry) => (!state.account || entry.account === state.account) && (!state.level || entry.level === state.level));
     list.replaceChildren(...shown.slice(-FEED_MAX).reverse().map(entryNode));
+    $("quiet").hidden = shown.length > 0;
   }
 
   function drawStrips() {
+    if (!state.loaded) return;
     const list = $("accounts");
     const strips = [...state.strips.values()].sort((a, b) => (a.account < b.account ? -1 : 1));
     list.replaceChildren(...strips.map(stripNode));
@@ -319,16 +373,26 @@
   function stripNode(strip) {
     const connection = strip.connection ? strip.connection.state : "unknown";
     const worst = Math.max(-1, ...strip.lag_ms.slice(-10).map((ms) => (ms === null ? -1 : ms)));
+    const writes = strip.writes_per_second.toFixed(1) + " writes/s";
     const item = node(
       "li",
       { class: "strip", "data-account": strip.account, "data-state": connection },
       node("span", { class: "strip-name" }, foreign("id", strip.account)),
       span("state", connection),
-      span("rate", strip.writes_per_second.toFixed(1) + " writes/s · " + (worst < 0 ? "quiet" : "lag " + lag(worst))),
+      span(
+        "rate",
+        worst >= 0 ? writes + " · lag " + lag(worst) : strip.writes_per_second > 0 ? writes : "quiet",
+        "conversations written a second over the last ten seconds, and the slowest way from a frame to Redis that was seen in them",
+      ),
       spark(strip.lag_ms),
       span("counts", count(strip.conversations) + " conversations · " + count(strip.awaiting) + " awaiting"),
     );
-    if (strip.gap) item.append(node("span", { class: "gap" }, "gap ", when(strip.gap.to), strip.gap.reason ? " · " + strip.gap.reason : ""));
+    if (strip.unreadable) item.append(span("bad", count(strip.unreadable) + " cannot be read"));
+    if (strip.fault) item.append(span("bad", "its state cannot be read", strip.fault));
+    if (strip.gap) {
+      const isNews = strip.gap.reason !== "start" && Date.now() - Date.parse(strip.gap.to) < GAP_NEWS_MS;
+      item.append(node("span", { class: isNews ? "gap" : "gap old" }, "gap ", when(strip.gap.to), strip.gap.reason ? " · " + strip.gap.reason : ""));
+    }
     if (strip.auth) item.append(span("auth", "session: " + strip.auth.status.replaceAll("_", " ")));
     return item;
   }
@@ -423,6 +487,7 @@
       }
       const [accounts, priority] = await Promise.all([get("/api/v1/accounts"), get("/api/v1/priority?limit=" + FEED_MAX)]);
       state.rows = new Map();
+      state.loaded = true;
       take(rows);
       state.feed = priority.entries.reverse();
       state.strips = new Map(accounts.accounts.map((strip) => [strip.account, strip]));
@@ -468,6 +533,7 @@
     document.body.dataset.tab = tab;
     state.focus = -1;
     if ($("list")) $("list").scrollTop = 0;
+    unhold();
     redraw();
   }
   function toInbox() {
@@ -507,6 +573,7 @@
     state.account = $("account").value;
     if (view === "inbox" || view === "conversation") go(toInbox(), true);
     state.focus = -1;
+    unhold();
     redraw();
     drawFeed();
   });
@@ -532,6 +599,12 @@
     press.preventDefault();
   });
   if ($("list")) {
+    for (const name of ["pointermove", "pointerdown"]) $("list").addEventListener(name, () => (state.held = performance.now()));
+    $("list").addEventListener("pointerleave", () => (unhold(), redraw()));
+    $("rows").addEventListener("focusin", (focus) => {
+      const item = focus.target.closest("li");
+      if (item && item.dataset.index) state.focus = Number(item.dataset.index);
+    });
     let waitingForFrame = false;
     $("list").addEventListener("scroll", () => {
       if (waitingForFrame) return;
