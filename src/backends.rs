@@ -61,6 +61,17 @@ pub async fn provision(config: &Config, apply: bool) -> Result<Vec<(&'static str
     Ok(changes)
 }
 
+/// Names of the subscriptions that hold what the topic's subscriptions give up; `None` on the embedded engine, which gives nothing up.
+///
+/// # Errors
+/// Where the service cannot be asked, or the credentials for it are missing or refused.
+pub async fn dead_letter_readers(config: &Config) -> Result<Option<Vec<String>>, BusError> {
+    match config.bus.backend {
+        BusBackend::Embedded => Ok(None),
+        BusBackend::Google => Box::pin(Admin::open(&config.bus)).await?.readers(&config.bus.google.dead_letter_topic).await.map(Some),
+    }
+}
+
 /// Why a service could not be provisioned. What was done before stays done.
 #[derive(Debug, thiserror::Error)]
 pub enum ProvisionError {

@@ -86,12 +86,27 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
             }
         };
         let listeners = Listeners::bind().await?;
-        let config = settings::write(context, &folder, &access, &listeners.addresses(), emulators.as_ref(), base.as_deref())?;
+        let mut addresses = listeners.addresses().to_vec();
+        let write = |addresses: &[(&'static str, SocketAddr)]| {
+            settings::write(context, &folder, &access, addresses, emulators.as_ref(), base.as_deref())
+        };
+        let mut config = write(&addresses)?;
         // The service would wait for it; whoever tries things out wants to be told.
         Writer::connect(&config.redis).await?;
         context.start_logging(&quiet(&config))?;
         backends::provision(&config, true).await?;
-        let outcome = pipeline(context, args, &folder, &config, listeners, &shutdown, private.as_mut()).await;
+        let wanted = config.dashboard.listen.clone();
+        let dashboard = dashboard(&config).await?;
+        if config.dashboard.address() != Some(dashboard.address()) {
+            if !wanted.ends_with(":0") {
+                context.output().note(format!("{wanted} (dashboard.listen) is taken, so this dashboard is at {}", dashboard.address()));
+            }
+            // Where the other commands look for it.
+            addresses.push(("dashboard.listen", dashboard.address()));
+            config = write(&addresses)?;
+        }
+        let doors = Doors { listeners, dashboard };
+        let outcome = pipeline(context, args, &folder, &config, doors, &shutdown, private.as_mut()).await;
         if let Some(redis) = private {
             redis.stop().await;
         }
@@ -119,13 +134,19 @@ impl Listeners {
     }
 }
 
+/// Where others come in: taken before anything starts, so that the config names them.
+struct Doors {
+    listeners: Listeners,
+    dashboard: Dashboard,
+}
+
 /// Starts the parts, waits for the end, and ends them in the order of the flow.
 async fn pipeline(
     context: &Context,
     args: &Args,
     folder: &Folder,
     config: &Config,
-    listeners: Listeners,
+    doors: Doors,
     shutdown: &Shutdown,
     redis: Option<&mut PrivateRedis>,
 ) -> Result<(), CommandError> {
@@ -141,6 +162,7 @@ async fn pipeline(
     let (player, source) = stage(overview.accounts.iter().map(String::as_str), &overview.online);
     let serving = tokio::spawn(serve(listener, source, stop_serving.clone()));
 
+    let Doors { listeners, dashboard } = doors;
     let bus = backends::bus(config).await?;
     let (live, is_live) = watch::channel(0usize);
     let on_live: OnLive = Arc::new(move |_| live.send_modify(|live| *live += 1));
@@ -153,7 +175,6 @@ async fn pipeline(
         async move { ingest::serve(&config, &bus, Some(on_live), Some(listeners.ingest), stop).await }
     });
 
-    let dashboard = dashboard(config).await?;
     let dashboard_at = dashboard.address();
     let stop_dashboard = Shutdown::new();
     let showing = tokio::spawn(dashboard.serve(stop_dashboard.clone()));

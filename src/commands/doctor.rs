@@ -2,7 +2,10 @@
 //!
 //! Invariants: it changes nothing; what it could not look at is said and is not called sound; one thing that is down hides nothing of the others.
 
+mod artifacts;
+mod daemons;
 mod redis;
+mod secrets;
 mod stores;
 
 use serde::Serialize;
@@ -12,11 +15,13 @@ use super::read::ListFormat;
 use super::{CommandError, Context, Exit};
 use crate::daemons::snapshot::Policies;
 
-/// Examine config, Redis, bus, documents and artifacts, and say what to do
+/// Examine config, Redis, bus, documents, artifacts and daemons, and say what to do
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Changes nothing; of Redis it asks as the reader does. With Pub/Sub and Firestore
-it compares what is there with what `convpipe provision` would make.
+it compares what is there with what `convpipe provision` would make. Daemons are
+asked at health.*, twice within a second; one that does not run here is a
+warning, for it may run elsewhere, or not yet: `convpipe status` calls it down.
 A warning is something to know; a failure is something to mend.
 
 Exit: 0; 1 if something fails; 78 if the config cannot be read at all.
@@ -81,11 +86,17 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
         Ok(_) => Finding::ok("config", "rules", "they compile"),
         Err(error) => Finding::failed("config", "rules", &error),
     });
+    findings.extend(secrets::examine(config));
     context.block_on(async {
-        findings.extend(redis::examine(&config.redis).await);
-        findings.extend(stores::bus(config).await);
-        findings.extend(stores::documents(config).await);
-        findings.extend(stores::artifacts(config));
+        let (redis, bus, documents, daemons) = tokio::join!(
+            Box::pin(redis::examine(&config.redis)),
+            Box::pin(stores::bus(config)),
+            Box::pin(stores::documents(config)),
+            Box::pin(daemons::examine(config)),
+        );
+        findings.extend([redis, bus, documents].into_iter().flatten());
+        findings.extend(artifacts::examine(config));
+        findings.extend(daemons);
         Ok(())
     })?;
     print(context.output(), &findings, args.output)?;

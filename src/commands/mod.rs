@@ -33,6 +33,7 @@ mod reconcile;
 mod replay;
 mod schema;
 mod snapshot;
+mod status;
 mod streams;
 mod tail_priority;
 
@@ -59,6 +60,7 @@ Examples:
   convpipe dev                              all of it here, to try
   convpipe tail-priority                    who needs an answer, as it happens
   convpipe inspect-fan 100000001            everything about one fan
+  convpipe status                           how every daemon is doing
   convpipe config default > convpipe.yaml   a config file to start from
   convpipe config print --origin            what holds here, and who says so
   source <(convpipe completions bash)       completions for this shell
@@ -87,7 +89,9 @@ pub enum Command {
     Reconcile(reconcile::Args),
     /// Play recorded frames: into a dry run, onto the bus, or to whoever connects
     Replay(replay::Args),
-    /// Examine config, Redis, bus, documents and artifacts, and say what to do
+    /// Show how every daemon and Redis are doing
+    Status(status::Args),
+    /// Examine config, Redis, bus, documents, artifacts and daemons, and say what to do
     Doctor(doctor::Args),
     /// Make the topics, subscriptions, indexes and policies that the config needs
     Provision(provision::Args),
@@ -121,6 +125,7 @@ pub fn run(context: &Context, command: Command) -> Result<Exit, CommandError> {
         Command::InspectFan(args) => inspect_fan::run(context, &args),
         Command::Reconcile(args) => reconcile::run(context, &args),
         Command::Replay(args) => replay::run(context, &args),
+        Command::Status(args) => status::run(context, &args),
         Command::Doctor(args) => doctor::run(context, &args),
         Command::Provision(args) => provision::run(context, &args),
         Command::Config(args) => config::run(context, &args),

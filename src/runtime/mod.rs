@@ -9,6 +9,8 @@ pub mod health;
 pub mod histogram;
 pub mod process;
 pub mod provision;
+pub mod samples;
+pub mod scrape;
 pub mod secret_file;
 pub mod shutdown;
 pub mod telemetry;

@@ -17,6 +17,8 @@ pub struct Memory {
     pub max_bytes: u64,
     /// Keys that were evicted since it started; any is one too many.
     pub evicted_keys: u64,
+    /// Commands a second, as Redis itself averages them over the last ones.
+    pub commands_per_s: u64,
 }
 
 impl Writer {
@@ -50,6 +52,11 @@ impl Memory {
             let line = text.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'));
             line.and_then(|digits| digits.parse().ok()).unwrap_or(0)
         };
-        Ok(Self { used_bytes: number("used_memory"), max_bytes: number("maxmemory"), evicted_keys: number("evicted_keys") })
+        Ok(Self {
+            used_bytes: number("used_memory"),
+            max_bytes: number("maxmemory"),
+            evicted_keys: number("evicted_keys"),
+            commands_per_s: number("instantaneous_ops_per_sec"),
+        })
     }
 }

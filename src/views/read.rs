@@ -304,6 +304,23 @@ pub(super) fn account_view(key: &str, fields: Value) -> Result<AccountView, View
     })
 }
 
+/// Asks for what [`connection_view`] reads.
+pub(super) fn connection_command(key: &str) -> redis::Cmd {
+    let mut cmd = redis::cmd("HMGET");
+    cmd.arg(key).arg(&["connection", "gap", "auth"]);
+    cmd
+}
+
+pub(super) fn connection_view(key: &str, fields: Value) -> Result<AccountView, ViewsError> {
+    let [connection, gap, auth] = value::pair(key, fields)?;
+    Ok(AccountView {
+        connection: json(key, connection)?.map(|(view, _)| view),
+        gap: json(key, gap)?.map(|(view, _)| view),
+        auth: json(key, auth)?.map(|(view, _)| view),
+        ..AccountView::default()
+    })
+}
+
 fn conversation_view(key: &str, fields: Value, ttl: &Value, gap: Option<&GapView>) -> Result<Option<ConversationView>, ViewsError> {
     let [snapshot, rev] = value::pair(key, fields)?;
     let Some((mut snapshot, raw)) = json::<ConversationSnapshot>(key, snapshot)? else { return Ok(None) };

@@ -35,6 +35,22 @@ impl Reader {
         Ok(views)
     }
 
+    /// How the connections of several accounts stand (connection, gap and session material, nothing else), in the order asked.
+    pub async fn connections<S: AsRef<str>>(&self, accounts: &[S]) -> Result<Vec<AccountView>, ViewsError> {
+        let mut views = Vec::with_capacity(accounts.len());
+        for part in accounts.chunks(PIPELINE_MAX) {
+            let keys: Vec<String> = part.iter().map(|account| self.keys.account(account.as_ref())).collect();
+            let mut pipeline = Pipeline::with_capacity(keys.len());
+            for key in &keys {
+                pipeline.add_command(read::connection_command(key));
+            }
+            for (key, fields) in keys.iter().zip(self.connection.query(&pipeline).await?) {
+                views.push(read::connection_view(key, fields)?);
+            }
+        }
+        Ok(views)
+    }
+
     /// The `limit` conversations of several accounts with the latest activity, the latest first: account (its place in `accounts`), id, activity.
     pub async fn latest<S: AsRef<str>>(&self, accounts: &[S], limit: usize) -> Result<Vec<(usize, String, Millis)>, ViewsError> {
         let mut latest: Vec<(usize, String, Millis)> = Vec::new();

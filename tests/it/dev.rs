@@ -80,6 +80,19 @@ fn everything_runs_is_found_from_the_folder_and_ends_with_ctrl_c() {
         std::thread::sleep(Duration::from_millis(5));
     }
 
+    // Every part is found from the folder.
+    let states = || {
+        let picture = convpipe(folder.path(), &["status", "-o", "json"]).stdout;
+        let picture: serde_json::Value = serde_json::from_slice(&picture).unwrap();
+        let daemons = picture["daemons"].as_array().unwrap().iter();
+        daemons.map(|daemon| daemon["state"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let end = Instant::now() + LIMIT;
+    // At this speed, one that is asked may be too busy for a while.
+    while states() != ["ready", "ready", "off", "ready"] {
+        assert!(Instant::now() < end, "{:?}", states());
+    }
+
     // A second one in the same folder leaves the first alone.
     let second = convpipe(folder.path(), &["dev"]);
     let said = String::from_utf8_lossy(&second.stderr);
@@ -216,6 +229,21 @@ fn a_config_of_ones_own_holds_but_for_the_stores_and_a_stopped_dev_is_told_from_
         let said = String::from_utf8(convpipe(folder.path(), args).stderr).unwrap();
         assert!(said.contains("hint: start Redis, or set redis.url") && !said.contains(abandoned), "{args:?}: {said}");
     }
+}
+
+#[test]
+fn a_dashboard_whose_port_is_taken_is_elsewhere_and_the_config_says_where() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let taken = other.local_addr().unwrap().to_string();
+    fs::write(folder.path().join("base.yaml"), format!("dashboard: {{ listen: \"{taken}\" }}\n")).unwrap();
+    let args = ["--config", "base.yaml", "dev", "--recording", QUIET_EVENING, "--speed", "max"];
+    let process = Process::start(folder.path(), &args);
+    let said = process.wait_stderr(&format!("{taken} (dashboard.listen) is taken, so this dashboard is at 127.0.0.1:"), LIMIT);
+    process.wait_stderr("Ctrl-C ends all of it", LIMIT);
+    let written = fs::read_to_string(folder.path().join(".convpipe/convpipe.yaml")).unwrap();
+    let config: convpipe::config::Config = serde_yaml::from_str(&written).unwrap();
+    assert!(said.ends_with(&config.dashboard.listen) && config.dashboard.listen != taken, "{said} {}", config.dashboard.listen);
+    assert!(TcpStream::connect(&config.dashboard.listen).is_ok());
 }
 
 #[test]

@@ -30,6 +30,7 @@ mod provision;
 mod reconcile;
 mod replay;
 mod schema;
+mod status;
 mod traces;
 mod views;
 mod ws;

@@ -63,6 +63,19 @@ impl Admin {
         self.go(true).await
     }
 
+    /// Names of the subscriptions of a topic, whoever made them; a topic that is not there has none.
+    ///
+    /// # Errors
+    /// Where the service cannot be asked, or may not be by this identity.
+    pub async fn readers(&self, topic: &str) -> Result<Vec<String>, BusError> {
+        let path = format!("projects/{}/topics/{topic}", self.project);
+        match self.topics.list_topic_subscriptions().set_topic(path).send().await {
+            Ok(list) => Ok(list.subscriptions.iter().map(|subscription| short(subscription).to_owned()).collect()),
+            Err(error) if is(&error, Code::NotFound) => Ok(Vec::new()),
+            Err(error) => Err(self.error(&format!("topic {topic}"), &error)),
+        }
+    }
+
     async fn go(&self, acts: bool) -> Result<Vec<Change>, BusError> {
         let mut changes = Vec::new();
         for wanted in &self.plan.topics {

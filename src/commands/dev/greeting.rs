@@ -22,6 +22,7 @@ pub(super) fn greet(context: &Context, folder: &Folder, overview: &Overview, ser
     for (command, what) in [
         ("tail-priority", "who needs an answer, as it happens"),
         ("inspect-fan 100000001", "everything about one fan"),
+        ("status --watch", "how every part of it is doing"),
         ("config print --origin", "what holds here, and who says so"),
     ] {
         output.note(format!("  {}  {what}", strong(&term_safe(&format!("{program} {option}{command:<24}")))));

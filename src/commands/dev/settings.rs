@@ -34,13 +34,13 @@ pub(super) fn write(
     context: &Context,
     folder: &Folder,
     redis: &RedisAccess,
-    health: &[(&'static str, SocketAddr)],
+    addresses: &[(&'static str, SocketAddr)],
     emulators: Option<&Emulators>,
     base: Option<&Path>,
 ) -> Result<Config, CommandError> {
     let mut own = own(folder, redis, emulators);
-    own.extend(health.iter().map(|(key, address)| Override { key, flag: "dev", value: address.to_string() }));
     own.push(Override { key: "health.auth_refresh", flag: "dev", value: "off".to_owned() });
+    own.extend(addresses.iter().map(|(key, address)| Override { key, flag: "dev", value: address.to_string() }));
     let mut text = format!("{HEADER}\n");
     match base {
         Some(base) => {

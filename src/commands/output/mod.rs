@@ -5,6 +5,7 @@
 
 mod color;
 mod progress;
+mod screen;
 mod table;
 mod text;
 
@@ -21,6 +22,7 @@ use serde::Serialize;
 pub use crate::runtime::units::{ago, criterion, duration, money, number, short, utc};
 pub use color::{ColorChoice, Tone};
 pub use progress::Progress;
+pub use screen::Screen;
 pub use table::Table;
 pub use text::{fit, json_safe, term_safe, width};
 
@@ -34,6 +36,8 @@ const READER_EVERY: Duration = Duration::from_millis(250);
 pub struct Output {
     stdout: Mutex<BufWriter<Box<dyn Write + Send>>>,
     width: Option<usize>,
+    is_terminal: bool,
+    is_lively: bool,
     stdout_colored: bool,
     stderr_colored: bool,
     has_bars: bool,
@@ -49,6 +53,8 @@ impl Output {
         let asked = || environment.get("COLUMNS")?.parse().ok().filter(|columns| *columns > 0);
         Self {
             width: of_terminal().or_else(asked),
+            is_terminal: stdout.is_terminal(),
+            is_lively: environment.get("TERM") != Some("dumb"),
             stdout_colored: choice.decide(environment, stdout.is_terminal()),
             stderr_colored: choice.decide(environment, stderr.is_terminal()),
             has_bars: stderr.is_terminal() && color::is_lively(environment),
@@ -95,7 +101,19 @@ impl Output {
     /// A table for stdout, as wide as the terminal, or as wide as it needs to be where there is none.
     #[must_use]
     pub fn table(&self, headings: &[&str]) -> Table {
-        Table::new(headings, self.width, self.stdout_colored, self.escapes_allowed)
+        self.table_within(headings, self.width)
+    }
+
+    /// The same for so many columns, where they are not those of the start: somebody changed the terminal's size.
+    #[must_use]
+    pub fn table_within(&self, headings: &[&str], width: Option<usize>) -> Table {
+        Table::new(headings, width, self.stdout_colored, self.escapes_allowed)
+    }
+
+    /// Takes the whole terminal behind stdout, to draw on it again and again; `None` where there is none, or one that cannot move its cursor.
+    #[must_use]
+    pub fn screen(&self) -> Option<Screen<'_>> {
+        (self.is_terminal && self.is_lively).then(|| Screen::enter(self))
     }
 
     /// Writes a table.

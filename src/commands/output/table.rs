@@ -74,7 +74,7 @@ impl Table {
     }
 
     /// The lines, without spaces at their ends.
-    pub(super) fn lines(&self) -> impl Iterator<Item = String> {
+    pub fn lines(&self) -> impl Iterator<Item = String> {
         self.table.lines().map(|line| line.trim_end().to_owned())
     }
 }

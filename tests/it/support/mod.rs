@@ -2,6 +2,7 @@
 
 pub(crate) mod emulator;
 pub(crate) mod fake_pubsub;
+pub(crate) mod fullscreen;
 pub(crate) mod process;
 pub(crate) mod pubsub;
 pub(crate) mod redis;

@@ -73,6 +73,11 @@ impl Process {
         self.stdout.wait(text, limit, "stdout")
     }
 
+    /// Waits for a line on stdout of which this holds and returns it.
+    pub(crate) fn wait_stdout_that(&self, what: &str, limit: Duration, holds: impl Fn(&str) -> bool) -> String {
+        self.stdout.wait_that(what, limit, "stdout", holds)
+    }
+
     /// Waits until it ends by itself.
     pub(crate) fn wait(self, limit: Duration) -> Output {
         self.wait_and(limit, |_| {})
@@ -146,13 +151,17 @@ impl Lines {
     }
 
     fn wait(&self, text: &str, limit: Duration, name: &str) -> String {
+        self.wait_that(text, limit, name, |line| line.contains(text))
+    }
+
+    fn wait_that(&self, what: &str, limit: Duration, name: &str, holds: impl Fn(&str) -> bool) -> String {
         let (read, changed) = &*self.read;
-        let matching = |read: &Seen| read.lines.iter().find(|line| line.contains(text)).cloned();
+        let matching = |read: &Seen| read.lines.iter().find(|line| holds(line)).cloned();
         let (read, _) = changed.wait_timeout_while(read.lock().unwrap(), limit, |read| matching(read).is_none() && !read.ended).unwrap();
         let (found, lines) = (matching(&read), read.lines.join("\n"));
         // A panic with the lock in hand would be one for everybody else, too.
         drop(read);
-        found.unwrap_or_else(|| panic!("no {text:?} on {name} within {limit:?}:\n{lines}"))
+        found.unwrap_or_else(|| panic!("no {what:?} on {name} within {limit:?}:\n{lines}"))
     }
 
     fn so_far(&self) -> Vec<String> {
