@@ -30,6 +30,8 @@ pub struct DashboardConfig {
     pub connections_max: usize,
     /// Most live pages at once; a further one is told to come back later.
     pub streams_max: usize,
+    /// How long a stop waits for answers that are under way, seconds.
+    pub drain_timeout_s: u64,
 }
 
 impl Default for DashboardConfig {
@@ -44,6 +46,7 @@ impl Default for DashboardConfig {
             feed_max: 500,
             connections_max: 1_024,
             streams_max: 768,
+            drain_timeout_s: 2,
         }
     }
 }

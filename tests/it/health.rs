@@ -2,5 +2,5 @@
 
 mod documented;
 mod listener;
-mod replayed;
+pub(crate) mod replayed;
 pub(crate) mod scrape;

@@ -21,6 +21,7 @@ mod independent;
 mod ingest;
 mod ingest_program;
 mod layering;
+mod life;
 mod normalize;
 mod operators;
 mod oracle;
