@@ -63,7 +63,7 @@ impl Supervised {
             return;
         }
         let began = Instant::now();
-        let mut said = String::new();
+        let (mut said, mut said_at, mut said_heading) = (String::new(), began, None);
         // Half of the time that is given, as the protocol advises.
         let alive_every = self.notifier.watchdog().map(|limit| limit / 2);
         let look = alive_every.map_or(LOOK, |every| every.min(LOOK));
@@ -93,9 +93,11 @@ impl Supervised {
                 (false, [], [first, ..]) => format!("waiting: {first}; {}", report.summary()),
                 (false, [], []) => report.summary(),
             };
-            if status != said {
+            // What matters is said at once, numbers once a second.
+            let heading = (stopping, stalled.first().map(|stalled| stalled.part), missing.first().copied());
+            if status != said && (said_heading != Some(heading) || said_at.elapsed() >= LOOK) {
                 self.notifier.status(&status);
-                said = status;
+                (said, said_at, said_heading) = (status, Instant::now(), Some(heading));
             }
             if let Some(every) = alive_every
                 && stalled.is_empty()

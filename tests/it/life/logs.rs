@@ -88,6 +88,8 @@ async fn no_text_of_anybody_stands_in_any_log_and_an_event_can_be_followed() {
     for stage in ["delivery", "written"] {
         let mut consumers: Vec<String> = trail(&snapshot, stage).iter().map(|record| record["consumer"].to_string()).collect();
         consumers.sort();
+        // A Redis that was empty is told again what came before it was looked at.
+        consumers.dedup();
         assert_eq!(consumers, ["\"documents\"", "\"views\""], "{stage}");
     }
 }
