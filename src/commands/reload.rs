@@ -85,8 +85,8 @@ impl<D: Daemon> Reloader<'_, D> {
         });
         match read.and_then(|loaded| self.take(&loaded)) {
             Ok(pending) => {
-                counts.ok.fetch_add(1, Relaxed);
                 counts.pending.store(pending as u64, Relaxed);
+                counts.ok.fetch_add(1, Relaxed);
             }
             Err(error) => {
                 counts.failed.fetch_add(1, Relaxed);

@@ -286,7 +286,10 @@ async fn follow(mut configs: channel::Receiver<Arc<Config>>, rules: channel::Sen
     while configs.changed().await.is_ok() {
         let config = Arc::clone(&configs.borrow_and_update());
         match Rules::new(&config) {
-            Ok(new) => _ = rules.send_replace(Arc::new(new)),
+            Ok(new) => {
+                rules.send_replace(Arc::new(new));
+                tracing::debug!("the rules of the config hold from the next batch on");
+            }
             // Whoever read it has compiled it before.
             Err(error) => tracing::error!(%error, "the rules of the config do not compile; those before them stay in use"),
         }

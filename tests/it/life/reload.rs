@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use crate::auth_refresh::place as refresh;
 use crate::health::replayed::address;
 use crate::health::scrape::{Scrape, wait_for};
-use crate::pipeline::place::{LIMIT, Place, busy_evening};
+use crate::pipeline::place::{LIMIT, Place, busy_evening, wait_until};
 use crate::support::process::Process;
 use crate::support::redis::RedisServer;
 use crate::ws::artifact;
@@ -69,7 +69,8 @@ async fn a_service_takes_up_what_it_can_and_refuses_what_is_wrong() {
     process.signal(Signal::HUP);
     let refused = record(&process, "rule tip");
     assert!(refused["message"].as_str().unwrap().contains("the one before it stays in use"), "{refused}");
-    assert_eq!((reloads(&at, "ok"), reloads(&at, "failed")), (0, 2));
+    wait_until("both refusals", async || reloads(&at, "failed") == 2).await;
+    assert_eq!(reloads(&at, "ok"), 0);
     wait_for(&at, "/readyz", 200);
 
     // One that is right: a rule by which the fan is high-value, a log that says more, and a number of lanes that needs a restart.
@@ -88,7 +89,9 @@ async fn a_service_takes_up_what_it_can_and_refuses_what_is_wrong() {
     assert_eq!((&lanes["level"], &lanes["old"], &lanes["new"]), (&"WARN".into(), &"4".into(), &"2".into()), "{lanes}");
     let url = record(&process, "\"redis.url\"");
     assert_eq!((&url["old"], &url["new"]), (&"***".into(), &"***".into()), "{url}");
-    assert_eq!((reloads(&at, "ok"), Scrape::of(&at).value("convpipe_config_restart_pending_keys")), (1, 2));
+    wait_until("the third reload", async || reloads(&at, "ok") == 1).await;
+    assert_eq!(Scrape::of(&at).value("convpipe_config_restart_pending_keys"), 2);
+    process.wait_stderr("hold from the next batch on", LIMIT);
 
     place.publish(vec![second]).await;
     place.wait_backlog(&place.bus(), 0).await;
@@ -99,7 +102,7 @@ async fn a_service_takes_up_what_it_can_and_refuses_what_is_wrong() {
     place.config.redis.url = redis.url();
     place.write_config();
     process.signal(Signal::HUP);
-    crate::pipeline::place::wait_until("the third reload", async || reloads(&at, "ok") == 2).await;
+    wait_until("the fourth reload", async || reloads(&at, "ok") == 2).await;
     assert_eq!(Scrape::of(&at).value("convpipe_config_restart_pending_keys"), 0);
     assert!(process.terminate(LIMIT).status.success());
 }
