@@ -168,6 +168,7 @@ pub enum Subscriber {
 impl Subscriber {
     /// Waits until there is something to deliver and returns all that has gathered, at most the in-flight window. Messages of one ordering key
     /// come in the order of their publishing; what is delivered again comes before those after it. (The embedded engine keeps the order of all.)
+    /// Nothing at all is returned once after an error, as soon as it is certain that it is over.
     /// Cancel-safe: nothing is taken by a call that is dropped.
     ///
     /// # Errors

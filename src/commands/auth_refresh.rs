@@ -5,18 +5,21 @@ mod status;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Subcommand;
+use tokio::sync::watch;
 
+use super::daemon::{self, Daemon, Life};
 use super::output::{ago, utc};
 use super::read;
 use super::{CommandError, Context, Exit};
 use crate::auth::{ArtifactStore, Fault};
-use crate::config::{Config, Listen, Override};
+use crate::config::{AuthConfig, Config, Listen, Loaded, Override, RefreshConfig};
 use crate::daemons::auth_refresh::{self, AccountStatus, AuthGauges, AuthRefresh, Ended, Outcome, Standing, Told, Why, worst};
 use crate::runtime::clock;
 use crate::runtime::health::Health;
+use crate::runtime::limits::Needs;
+use crate::runtime::telemetry;
 use crate::schema::artifact::RequestReason;
 use crate::schema::time::Millis;
 
@@ -34,7 +37,7 @@ statuses: docs/auth.md.
 
 --once does what is due and ends, for cron; where all is well it prints nothing,
 unless -v asks. SIGINT or SIGTERM: waits for providers that are being asked, up
-to auth.refresh.drain_timeout_s.
+to --drain-timeout. SIGHUP to the daemon: read the config again.
 
 Exit: 0 every account has what it needs; else the first of these that holds for
 any account: 77 a person has to act, or credentials were refused; 78 a
@@ -76,6 +79,9 @@ pub struct Args {
     /// Where /metrics, /livez and /readyz of the daemon are, instead of health.auth_refresh; or `off`.
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["once", "dry_run"])]
     health: Option<Listen>,
+    /// Longest time for a stop, in seconds, instead of auth.refresh.drain_timeout_s.
+    #[arg(long, value_name = "SECONDS")]
+    drain_timeout: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -118,62 +124,103 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
         Some(Action::Request { accounts }) => return request(context, accounts),
         None => {}
     }
-    let config = Arc::new(context.config_with(overrides(args))?.config);
+    if args.once || args.dry_run { once(context, args) } else { daemon::run(context, args) }
+}
+
+/// Does what is due, or says what would be, and ends.
+fn once(context: &Context, args: &Args) -> Result<Exit, CommandError> {
+    let config = Arc::new(context.config_with(args.overrides())?.config);
     if args.dry_run {
         return dry_run(context, args, &config);
     }
-    if !args.once {
-        context.start_logging(&config.log)?;
-    }
-    let health = Health::new(Duration::from_secs(config.health.stall_s));
-    let refresh = AuthRefresh {
-        config,
-        accounts: args.accounts.clone(),
-        force: args.force,
-        once: args.once,
-        metrics_file: args.metrics_file.clone(),
-        gauges: AuthGauges::default(),
-        health: health.clone(),
-        now: clock::now,
-    };
-    let (listen, gauges) = (if args.once { Listen::default() } else { refresh.config.health.auth_refresh }, refresh.gauges.clone());
+    let changes = watch::channel(Arc::clone(&config)).1;
+    let refresh = args.refresh(config, changes, AuthGauges::default(), Health::default());
     let started = clock::now();
     context.block_on(async {
         let shutdown = super::listen()?;
-        let _serving = super::health::serve(super::health::bind(listen).await, "auth-refresh", &health, gauges, &shutdown);
-        let mut note = |told: Told<'_>| tell(context, &told);
-        let mut to_log = |told: Told<'_>| log(&told);
-        let tell: &mut dyn FnMut(Told<'_>) = if args.once { &mut note } else { &mut to_log };
-        let accounts = auth_refresh::run(refresh, &shutdown, tell).await?;
-        if args.once && context.globals().verbose > 0 {
-            accounts
-                .iter()
-                .filter_map(|account| waits(account, started))
-                .for_each(|line| context.output().note(context.output().text(&line)));
+        let accounts = auth_refresh::run(refresh, &shutdown, &mut |told: Told<'_>| tell(context, &told)).await?;
+        if context.globals().verbose > 0 {
+            let lines = accounts.iter().filter_map(|account| waits(account, started));
+            lines.for_each(|line| context.output().note(context.output().text(&line)));
         }
-        Ok(match shutdown.signal() {
-            Some(signal) if args.once => super::exit::ended_by(signal),
-            _ if args.once => exit_of(&accounts),
-            _ => Exit::Done,
-        })
+        Ok(shutdown.signal().map_or_else(|| exit_of(&accounts), super::exit::ended_by))
     })
 }
 
-/// What the flags say of config keys.
-fn overrides(args: &Args) -> Vec<Override> {
-    let mut own: Vec<Override> = super::health::override_of("health.auth_refresh", args.health).into_iter().collect();
-    if let Some(value) = &args.auth_dir {
-        own.push(Override { key: "auth.dir", flag: "--auth-dir", value: value.clone() });
+impl Args {
+    fn refresh(&self, config: Arc<Config>, changes: watch::Receiver<Arc<Config>>, gauges: AuthGauges, health: Health) -> AuthRefresh {
+        AuthRefresh {
+            config,
+            changes,
+            accounts: self.accounts.clone(),
+            force: self.force,
+            once: self.once,
+            metrics_file: self.metrics_file.clone(),
+            gauges,
+            health,
+            now: clock::now,
+        }
     }
-    let (percent, seconds) = match args.min_ttl {
-        None => return own,
-        Some(MinTtl::Percent(percent)) => (Some(percent), "null".to_owned()),
-        Some(MinTtl::Seconds(seconds)) => (None, seconds.to_string()),
-    };
-    let flag = "--min-ttl";
-    own.extend(percent.map(|percent| Override { key: "auth.refresh.min_ttl_percent", flag, value: percent.to_string() }));
-    own.push(Override { key: "auth.refresh.min_ttl_s", flag, value: seconds });
-    own
+}
+
+impl Daemon for Args {
+    const NAME: &'static str = "auth-refresh";
+
+    fn overrides(&self) -> Vec<Override> {
+        let mut own: Vec<Override> = super::health::override_of("health.auth_refresh", self.health).into_iter().collect();
+        if let Some(value) = &self.auth_dir {
+            own.push(Override { key: "auth.dir", flag: "--auth-dir", value: value.clone() });
+        }
+        if let Some(value) = self.drain_timeout {
+            own.push(Override { key: "auth.refresh.drain_timeout_s", flag: "--drain-timeout", value: value.to_string() });
+        }
+        let (percent, seconds) = match self.min_ttl {
+            None => return own,
+            Some(MinTtl::Percent(percent)) => (Some(percent), "null".to_owned()),
+            Some(MinTtl::Seconds(seconds)) => (None, seconds.to_string()),
+        };
+        let flag = "--min-ttl";
+        own.extend(percent.map(|percent| Override { key: "auth.refresh.min_ttl_percent", flag, value: percent.to_string() }));
+        own.push(Override { key: "auth.refresh.min_ttl_s", flag, value: seconds });
+        own
+    }
+
+    fn listen(&self, config: &Config) -> Listen {
+        config.health.auth_refresh
+    }
+
+    fn needs(&self, config: &Config) -> Needs {
+        let RefreshConfig { concurrency_max, answer_max_bytes, .. } = config.auth.refresh;
+        // A program has three pipes; a connection has one socket.
+        Needs { files: 3 * concurrency_max as u64, bytes: concurrency_max.saturating_mul(answer_max_bytes) as u64 }
+    }
+
+    fn check(&self, loaded: &Loaded) -> Result<(), CommandError> {
+        telemetry::check(&loaded.config.log)?;
+        auth_refresh::check_providers(&loaded.config)?;
+        self.accounts.iter().try_for_each(|account| auth_refresh::check_account(&loaded.config, account))?;
+        Ok(())
+    }
+
+    fn adopt(running: &Config, new: &Config) -> Config {
+        let mut next = daemon::adopt_log(running, new);
+        next.auth = AuthConfig { dir: next.auth.dir, ..new.auth.clone() };
+        next.accounts = new.accounts.clone();
+        next
+    }
+
+    fn concerns(key: &str) -> bool {
+        let sections = ["auth.", "log.", "health.auth_refresh", "health.stall_s"];
+        sections.iter().any(|section| key.starts_with(section)) || key.ends_with(".auth_provider")
+    }
+
+    async fn run(&self, _: &Context, config: Arc<Config>, mut life: Life) -> Result<Exit, CommandError> {
+        let gauges = AuthGauges::default();
+        let _beside = life.show(&Arc::new(gauges.clone()));
+        let refresh = self.refresh(config, life.configs, gauges, life.health);
+        auth_refresh::run(refresh, &life.shutdown, &mut |told: Told<'_>| log(&told)).await?;
+        Ok(Exit::Done)
+    }
 }
 
 fn exit_of(accounts: &[AccountStatus]) -> Exit {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::exit::{CommandError, Exit};
 use super::output::{ColorChoice, Output};
 use crate::config::{self, Environment, Loaded, LogConfig, Origin, Override, Sources};
-use crate::runtime::telemetry;
+use crate::runtime::telemetry::{self, Logs};
 
 /// Options of every command.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -127,7 +127,7 @@ impl Context {
     ///
     /// # Errors
     /// With [`Exit::Config`], where the filter cannot be read.
-    pub fn start_logging(&self, config: &LogConfig) -> Result<(), CommandError> {
+    pub fn start_logging(&self, config: &LogConfig) -> Result<Logs, CommandError> {
         Ok(telemetry::init(config)?)
     }
 

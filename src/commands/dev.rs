@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::daemon::Life;
 use super::replay::serve::{bind, play, write_artifacts};
 use super::{CommandError, Context, Exit, ingest, snapshot};
 use crate::backends;
@@ -19,7 +20,7 @@ use crate::daemons::dashboard::{Dashboard, DashboardError};
 use crate::daemons::ingest::OnLive;
 use crate::daemons::playback::{self, Overview, Playback, PlaybackSettings, Speed};
 use crate::runtime::clock;
-use crate::runtime::health::Listener;
+use crate::runtime::health::{Health, Listener};
 use crate::runtime::shutdown::Shutdown;
 use crate::views::Writer;
 use crate::ws::serve::{Player, serve, stage};
@@ -167,17 +168,22 @@ async fn pipeline(
     let (live, is_live) = watch::channel(0usize);
     let on_live: OnLive = Arc::new(move |_| live.send_modify(|live| *live += 1));
     let mut folding = tokio::spawn({
-        let (config, bus, stop) = (config.clone(), bus.clone(), stop_snapshot.clone());
-        async move { snapshot::serve(&config, bus, true, true, Some(listeners.snapshot), stop).await }
+        let life = Life::within("snapshot", config, Some(listeners.snapshot), stop_snapshot.clone());
+        let (config, bus) = (config.clone(), bus.clone());
+        async move { snapshot::serve(&config, bus, true, true, life).await }
     });
     let mut reading = tokio::spawn({
-        let (config, stop) = (config.clone(), stop_ingest.clone());
-        async move { ingest::serve(&config, &bus, Some(on_live), Some(listeners.ingest), stop).await }
+        let life = Life::within("ingest", config, Some(listeners.ingest), stop_ingest.clone());
+        let config = config.clone();
+        async move { ingest::serve(&config, &bus, Some(on_live), life).await }
     });
 
     let dashboard_at = dashboard.address();
     let stop_dashboard = Shutdown::new();
-    let showing = tokio::spawn(dashboard.serve(stop_dashboard.clone()));
+    let showing = tokio::spawn({
+        let stop = stop_dashboard.clone();
+        async move { dashboard.serve(&Health::default(), stop).await }
+    });
 
     let speed = args.speed;
     let playing = async {

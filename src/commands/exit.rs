@@ -136,6 +136,14 @@ impl CommandError {
         self.exit
     }
 
+    /// The message with each of its causes, for a log: one for each problem of a config that has several.
+    pub(super) fn told(&self) -> Vec<String> {
+        match &self.causes[..] {
+            [] => vec![self.message.clone()],
+            causes => causes.iter().map(|cause| format!("{}: {cause}", self.message)).collect(),
+        }
+    }
+
     /// The lines for stderr, made terminal-safe; `paint` colours the words in front. Nothing where there is nothing to say.
     pub(super) fn lines(&self, paint: impl Fn(Tone, &str) -> String) -> Vec<String> {
         if self.message.is_empty() {

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use super::reload::Reloads;
 use crate::config::{Listen, Override};
 use crate::runtime::clock;
 use crate::runtime::exposition::{Expose, Labels, Page};
-use crate::runtime::health::{Health, Listener, Serving};
+use crate::runtime::health::{Health, Listener};
+use crate::runtime::panics::Panics;
 use crate::runtime::process;
 use crate::runtime::shutdown::Shutdown;
 use crate::schema::time::Millis;
@@ -30,25 +32,29 @@ pub(super) async fn bind(listen: Listen) -> Option<Listener> {
     }
 }
 
-/// Answers until the result is dropped.
-pub(super) fn serve(
-    listener: Option<Listener>,
-    daemon: &'static str,
-    health: &Health,
-    metrics: impl Expose + 'static,
-    shutdown: &Shutdown,
-) -> Option<Serving> {
-    let all = Daemon { daemon, started: clock::now(), health: health.clone(), shutdown: shutdown.clone(), metrics };
-    Some(listener?.serve(health.clone(), Arc::new(all), shutdown.clone()))
-}
-
 /// What every daemon shows, and then its own.
-struct Daemon<M> {
+pub(super) struct Daemon<M> {
     daemon: &'static str,
     started: Millis,
     health: Health,
     shutdown: Shutdown,
-    metrics: M,
+    reloads: Reloads,
+    panics: Panics,
+    metrics: Arc<M>,
+}
+
+impl<M> Daemon<M> {
+    /// Of the daemon of that name, which starts now.
+    pub(super) fn new(
+        daemon: &'static str,
+        health: &Health,
+        shutdown: &Shutdown,
+        reloads: Reloads,
+        panics: Panics,
+        metrics: Arc<M>,
+    ) -> Self {
+        Self { daemon, started: clock::now(), health: health.clone(), shutdown: shutdown.clone(), reloads, panics, metrics }
+    }
 }
 
 impl<M: Expose> Expose for Daemon<M> {
@@ -59,6 +65,8 @@ impl<M: Expose> Expose for Daemon<M> {
         page.gauge("live", "Whether every loop goes on, as /livez says.", u64::from(self.health.stalled().is_empty()));
         let is_ready = !self.shutdown.is_requested() && self.health.missing().is_empty();
         page.gauge("ready", "Whether it does its work, as /readyz says.", u64::from(is_ready));
+        page.counter("panics", "Panics, each of which is in the log with its place; any is a bug.", self.panics.count());
+        self.reloads.expose(page);
         process::expose(page);
         self.metrics.expose(page);
     }

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::daemon::{self, Daemon, Life};
 use super::{CommandError, Context, Exit};
 use crate::auth::{ArtifactStore, usable};
 use crate::backends;
 use crate::bus::Bus;
-use crate::config::{Config, Listen, Override, Shard};
+use crate::config::{Config, IngestConfig, Listen, Loaded, Override, Shard};
 use crate::daemons::ingest::{self, Artifacts, Counters, Ingest, IngestMetrics, Marks, OnLive, OnRefused, Recorder, translate};
 use crate::runtime::clock::{self, Clock};
-use crate::runtime::health::{Health, Listener};
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::limits::Needs;
+use crate::runtime::telemetry;
 use crate::runtime::trace::Tracer;
 use crate::runtime::trust::Trust;
 use crate::schema::artifact::RequestReason;
@@ -20,13 +21,17 @@ use crate::ws::socket::{self, Endpoint};
 /// Longest wait for the end of a recording.
 const RECORD_MAX: Duration = Duration::from_secs(5);
 
+/// Memory of one account, about, bytes: its session, what its sockets buffer in both directions, and TLS.
+const ACCOUNT_BYTES: usize = 128 << 10;
+
 /// Read the live sockets, normalize, publish
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 One connection an account; the accounts are the artifacts in auth.dir, and new
 ones are picked up while it runs.
 SIGINT or SIGTERM: stop reading, publish what was read, exit 0; or 75 if that
-takes longer than --drain-timeout.
+takes longer than --drain-timeout. SIGHUP: read the config again, and look for
+artifacts.
 
 Examples:
   convpipe ingest                          all accounts of auth.dir
@@ -57,52 +62,79 @@ pub struct Args {
 
 /// Runs `convpipe ingest`.
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> {
-    let mut own: Vec<Override> = super::health::override_of("health.ingest", args.health).into_iter().collect();
-    if let Some(value) = &args.auth_dir {
-        own.push(Override { key: "auth.dir", flag: "--auth-dir", value: value.clone() });
+    daemon::run(context, args)
+}
+
+impl Daemon for Args {
+    const NAME: &'static str = "ingest";
+
+    fn overrides(&self) -> Vec<Override> {
+        let mut own: Vec<Override> = super::health::override_of("health.ingest", self.health).into_iter().collect();
+        if let Some(value) = &self.auth_dir {
+            own.push(Override { key: "auth.dir", flag: "--auth-dir", value: value.clone() });
+        }
+        if let Some(value) = self.drain_timeout {
+            own.push(Override { key: "ingest.drain_timeout_s", flag: "--drain-timeout", value: value.to_string() });
+        }
+        if let Some(value) = &self.shard {
+            own.push(Override { key: "ingest.shard", flag: "--shard", value: value.to_string() });
+        }
+        if let Some(value) = &self.record {
+            own.push(Override { key: "ingest.record.dir", flag: "--record", value: value.clone() });
+        }
+        if self.scrub {
+            own.push(Override { key: "ingest.record.scrub", flag: "--scrub", value: "true".to_owned() });
+        }
+        own
     }
-    if let Some(value) = args.drain_timeout {
-        own.push(Override { key: "ingest.drain_timeout_s", flag: "--drain-timeout", value: value.to_string() });
+
+    fn listen(&self, config: &Config) -> Listen {
+        config.health.ingest
     }
-    if let Some(value) = &args.shard {
-        own.push(Override { key: "ingest.shard", flag: "--shard", value: value.to_string() });
+
+    fn needs(&self, config: &Config) -> Needs {
+        let accounts = ArtifactStore::new(&config.auth.dir).scan().artifacts;
+        let served = accounts.iter().filter(|artifact| config.ingest.shard.is_none_or(|shard| shard.owns(&artifact.account_id))).count();
+        let IngestConfig { buffer_max_bytes, record, .. } = &config.ingest;
+        let recording = record.dir.as_ref().map_or(0, |_| record.queue_max_bytes);
+        // While one connection replaces another, an account has two.
+        let (files, bytes) = (2 * served, buffer_max_bytes.saturating_add(recording).saturating_add(served * ACCOUNT_BYTES));
+        Needs { files: files as u64, bytes: bytes as u64 }
     }
-    if let Some(value) = &args.record {
-        own.push(Override { key: "ingest.record.dir", flag: "--record", value: value.clone() });
+
+    fn check(&self, loaded: &Loaded) -> Result<(), CommandError> {
+        telemetry::check(&loaded.config.log)?;
+        if self.scrub && loaded.config.ingest.record.dir.is_none() {
+            return Err(CommandError::new(Exit::Usage, "--scrub has nothing to scrub").hint("add --record DIR, or set ingest.record.dir"));
+        }
+        Ok(())
     }
-    if args.scrub {
-        own.push(Override { key: "ingest.record.scrub", flag: "--scrub", value: "true".to_owned() });
+
+    fn adopt(running: &Config, new: &Config) -> Config {
+        let mut next = daemon::adopt_log(running, new);
+        let IngestConfig { raw, publish_batch_max, drain_timeout_s, .. } = new.ingest;
+        next.ingest = IngestConfig { raw, publish_batch_max, drain_timeout_s, ..next.ingest };
+        next
     }
-    let config = context.config_with(own)?.config;
-    if args.scrub && config.ingest.record.dir.is_none() {
-        return Err(CommandError::new(Exit::Usage, "--scrub has nothing to scrub").hint("add --record DIR, or set ingest.record.dir"));
+
+    fn concerns(key: &str) -> bool {
+        let sections = ["bus.", "ingest.", "health.ingest", "health.stall_s", "log.", "trace."];
+        sections.iter().any(|section| key.starts_with(section)) || matches!(key, "auth.dir" | "auth.watch_ms")
     }
-    context.start_logging(&config.log)?;
-    if let Some(note) = context.abandoned_dev() {
-        tracing::warn!("{note}");
-    }
-    check_artifacts(&config)?;
-    context.block_on(async {
-        let shutdown = super::listen()?;
-        let listener = super::health::bind(config.health.ingest).await;
-        serve(&config, &backends::bus(&config).await?, None, listener, shutdown).await?;
+
+    async fn run(&self, _: &Context, config: Arc<Config>, life: Life) -> Result<Exit, CommandError> {
+        check_artifacts(&config)?;
+        serve(&config, &backends::bus(&config).await?, None, life).await?;
         Ok(Exit::Done)
-    })
+    }
 }
 
 /// Runs ingest on a bus until a stop is asked for. Part of `convpipe dev` too.
-pub(super) async fn serve(
-    config: &Config,
-    bus: &Bus,
-    on_live: Option<OnLive>,
-    listener: Option<Listener>,
-    shutdown: Shutdown,
-) -> Result<(), CommandError> {
+pub(super) async fn serve(config: &Config, bus: &Bus, on_live: Option<OnLive>, mut life: Life) -> Result<(), CommandError> {
     let mut artifacts = Artifacts::new(ArtifactStore::new(&config.auth.dir), config.ingest.shard);
     let counters = Arc::new(Counters::default());
     let (recorder, writer) = Recorder::start(&config.ingest.record, &counters)?.unzip();
     let (events, quarantine) = (bus.publisher(&config.bus.topic)?, bus.publisher(&config.bus.quarantine_topic)?);
-    let health = Health::new(Duration::from_secs(config.health.stall_s));
     let tracer = Tracer::open(&config.trace, "ingest")?;
     let metrics = IngestMetrics {
         counters: counters.clone(),
@@ -110,9 +142,10 @@ pub(super) async fn serve(
         quarantine: quarantine.counters(),
         buffer_bytes_max: config.ingest.buffer_max_bytes,
     };
-    let _serving = super::health::serve(listener, "ingest", &health, metrics, &shutdown);
+    let _beside = life.show(&Arc::new(metrics));
     let service = Ingest {
         config: config.ingest.clone(),
+        changes: life.configs,
         trust: Trust::new(config.ingest.ca_file.as_deref())?,
         dial: socket::tcp(),
         clock: Clock::start(),
@@ -124,12 +157,12 @@ pub(super) async fn serve(
         events,
         quarantine,
         counters,
-        health,
+        health: life.health,
         tracer: tracer.clone(),
         on_live,
         on_refused: Some(ask_for_another(ArtifactStore::new(&config.auth.dir))),
     };
-    let served = ingest::run(service, shutdown).await;
+    let served = ingest::run(service, life.shutdown).await;
     tracer.close().await;
     if let Some(writer) = writer
         && !writer.finish(RECORD_MAX).await

@@ -1,17 +1,17 @@
 //! `convpipe snapshot`: events from the bus in, state in Redis and the documents out.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::daemon::{self, Daemon, Life};
 use super::{CommandError, Context, Exit};
 use crate::backends;
 use crate::bus::Bus;
-use crate::config::{Config, Listen, Override};
-use crate::daemons::snapshot::{Snapshot, SnapshotMetrics};
+use crate::config::{BusBackend, Config, Listen, Loaded, Override, SnapshotConfig};
+use crate::daemons::snapshot::{Rules, Snapshot, SnapshotMetrics};
 use crate::documents::Access;
 use crate::runtime::clock;
-use crate::runtime::health::{Health, Listener};
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::limits::Needs;
+use crate::runtime::telemetry;
 use crate::runtime::trace::Tracer;
 
 /// Fold events into Redis and the documents
@@ -20,7 +20,8 @@ use crate::runtime::trace::Tracer;
 Two consumers, each with a subscription of its own: views (Redis) and documents.
 Any number of processes may run side by side.
 SIGINT or SIGTERM: write what was taken, exit 0; or 75 if that takes longer than
---drain-timeout.
+--drain-timeout. SIGHUP: read the config again; rules, tiers, thresholds and
+what is kept hold from the next batch on.
 
 Examples:
   convpipe snapshot                  both
@@ -47,39 +48,94 @@ enum Only {
 
 /// Runs `convpipe snapshot`.
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> {
-    let mut own: Vec<Override> = super::health::override_of("health.snapshot", args.health).into_iter().collect();
-    if let Some(value) = args.drain_timeout {
-        own.push(Override { key: "snapshot.drain_timeout_s", flag: "--drain-timeout", value: value.to_string() });
+    daemon::run(context, args)
+}
+
+impl Args {
+    /// Whether each consumer runs: that of the views, that of the documents.
+    fn consumers(&self) -> (bool, bool) {
+        (self.only != Some(Only::Documents), self.only != Some(Only::Views))
     }
-    let config = context.config_with(own)?.config;
-    context.start_logging(&config.log)?;
-    if let Some(note) = context.abandoned_dev() {
-        tracing::warn!("{note}");
+}
+
+impl Daemon for Args {
+    const NAME: &'static str = "snapshot";
+
+    fn overrides(&self) -> Vec<Override> {
+        let mut own: Vec<Override> = super::health::override_of("health.snapshot", self.health).into_iter().collect();
+        if let Some(value) = self.drain_timeout {
+            own.push(Override { key: "snapshot.drain_timeout_s", flag: "--drain-timeout", value: value.to_string() });
+        }
+        own
     }
-    context.block_on(async {
-        let shutdown = super::listen()?;
-        let bus = backends::bus(&config).await?;
-        let listener = super::health::bind(config.health.snapshot).await;
-        let (views, documents) = (args.only != Some(Only::Documents), args.only != Some(Only::Views));
-        serve(&config, bus, views, documents, listener, shutdown).await?;
+
+    fn listen(&self, config: &Config) -> Listen {
+        config.health.snapshot
+    }
+
+    fn needs(&self, config: &Config) -> Needs {
+        let (views, documents) = self.consumers();
+        let consumers = usize::from(views) + usize::from(documents);
+        let window = match config.bus.backend {
+            BusBackend::Embedded => config.bus.embedded.in_flight_bytes_max,
+            BusBackend::Google => config.bus.google.in_flight_bytes_max,
+        };
+        let each = window.saturating_add(config.snapshot.states_max_bytes);
+        Needs { files: config.snapshot.lanes as u64, bytes: each.saturating_mul(consumers) as u64 }
+    }
+
+    fn check(&self, loaded: &Loaded) -> Result<(), CommandError> {
+        telemetry::check(&loaded.config.log)?;
+        Rules::new(&loaded.config)?;
+        Ok(())
+    }
+
+    fn adopt(running: &Config, new: &Config) -> Config {
+        let mut next = daemon::adopt_log(running, new);
+        let SnapshotConfig { batch_max, freshness_s, drain_timeout_s, .. } = new.snapshot;
+        next.snapshot = SnapshotConfig { batch_max, freshness_s, drain_timeout_s, ..next.snapshot };
+        next.documents.summary_ttl_s = new.documents.summary_ttl_s;
+        next.history = new.history.clone();
+        next.high_value = new.high_value.clone();
+        next.tiers = new.tiers.clone();
+        next.priority = new.priority.clone();
+        next.accounts = new.accounts.clone();
+        next
+    }
+
+    fn concerns(key: &str) -> bool {
+        let sections = [
+            "bus.",
+            "redis.",
+            "documents.",
+            "snapshot.",
+            "history.",
+            "high_value.",
+            "tiers",
+            "priority.",
+            "accounts.",
+            "log.",
+            "trace.",
+            "health.snapshot",
+            "health.stall_s",
+        ];
+        sections.iter().any(|section| key.starts_with(section)) && !key.ends_with(".auth_provider") && !key.starts_with("redis.reader_")
+    }
+
+    async fn run(&self, _: &Context, config: Arc<Config>, life: Life) -> Result<Exit, CommandError> {
+        let (views, documents) = self.consumers();
+        serve(&config, backends::bus(&config).await?, views, documents, life).await?;
         Ok(Exit::Done)
-    })
+    }
 }
 
 /// Runs the service on a bus until a stop is asked for. Part of `convpipe dev` too.
-pub(super) async fn serve(
-    config: &Config,
-    bus: Bus,
-    views: bool,
-    documents: bool,
-    listener: Option<Listener>,
-    shutdown: Shutdown,
-) -> Result<(), CommandError> {
-    let health = Health::new(Duration::from_secs(config.health.stall_s));
+pub(super) async fn serve(config: &Config, bus: Bus, views: bool, documents: bool, mut life: Life) -> Result<(), CommandError> {
     let tracer = Tracer::open(&config.trace, "snapshot")?;
     let service = Snapshot {
         documents: backends::documents(config, Access::ReadWrite).await?,
         config: Arc::new(config.clone()),
+        changes: life.configs.clone(),
         bus,
         now: clock::now,
         views,
@@ -87,7 +143,7 @@ pub(super) async fn serve(
         views_counters: Arc::default(),
         documents_counters: Arc::default(),
         redis: Arc::default(),
-        health: health.clone(),
+        health: life.health.clone(),
         tracer: tracer.clone(),
     };
     let metrics = SnapshotMetrics {
@@ -97,8 +153,8 @@ pub(super) async fn serve(
         store: service.documents.clone(),
         in_flight_max: config.bus.in_flight_max(),
     };
-    let _serving = super::health::serve(listener, "snapshot", &health, metrics, &shutdown);
-    let served = service.run(shutdown).await;
+    let _beside = life.show(&Arc::new(metrics));
+    let served = service.run(life.shutdown).await;
     tracer.close().await;
     Ok(served?)
 }

@@ -32,6 +32,8 @@ pub struct DashboardConfig {
     pub streams_max: usize,
     /// How long a client may leave what is sent to it unread, milliseconds; then its connection is ended.
     pub write_timeout_ms: u64,
+    /// How long a stop waits for answers that are under way, seconds.
+    pub drain_timeout_s: u64,
 }
 
 impl Default for DashboardConfig {
@@ -47,6 +49,7 @@ impl Default for DashboardConfig {
             connections_max: 1_024,
             streams_max: 768,
             write_timeout_ms: 10_000,
+            drain_timeout_s: 2,
         }
     }
 }

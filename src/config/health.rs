@@ -18,6 +18,8 @@ pub struct HealthConfig {
     pub snapshot: Listen,
     /// Those of auth-refresh, where it runs as a daemon.
     pub auth_refresh: Listen,
+    /// Those of the dashboard, beside its page.
+    pub dashboard: Listen,
     /// A loop that is at one step for longer does not live any more, seconds.
     pub stall_s: u64,
 }
@@ -25,7 +27,7 @@ pub struct HealthConfig {
 impl Default for HealthConfig {
     fn default() -> Self {
         let at = |port| Listen(Some(SocketAddr::from(([127, 0, 0, 1], port))));
-        Self { ingest: at(7081), snapshot: at(7082), auth_refresh: at(7083), stall_s: 180 }
+        Self { ingest: at(7081), snapshot: at(7082), auth_refresh: at(7083), dashboard: at(7084), stall_s: 180 }
     }
 }
 

@@ -13,6 +13,7 @@
 mod auth;
 mod bus;
 mod dashboard;
+mod diff;
 mod environment;
 mod error;
 mod health;
@@ -31,6 +32,7 @@ mod yaml;
 pub use auth::*;
 pub use bus::{BusBackend, BusConfig, EmbeddedBusConfig, GoogleBusConfig};
 pub use dashboard::DashboardConfig;
+pub use diff::{Change, changes};
 pub use environment::Environment;
 pub use error::{ConfigError, Problem, ProblemKind};
 pub use health::{HealthConfig, Listen, ListenError};

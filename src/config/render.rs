@@ -124,7 +124,7 @@ impl Writer<'_> {
 }
 
 /// A value in one line.
-fn flow(value: &Value) -> String {
+pub(super) fn flow(value: &Value) -> String {
     match value {
         Value::Mapping(map) if map.is_empty() => "{}".to_owned(),
         Value::Mapping(map) => {

@@ -480,11 +480,15 @@ pub struct LogConfig {
     pub filter: String,
     /// `auto` (text on a terminal, else JSON), `text` or `json`.
     pub format: LogFormat,
+    /// Most records that one place in the code writes within `repeat_s`, `debug` and `trace` left out; of more the number is told. 0: no limit.
+    pub repeat_max: u64,
+    /// The time over which they are counted, seconds.
+    pub repeat_s: u64,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { filter: "info".into(), format: LogFormat::Auto }
+        Self { filter: "info".into(), format: LogFormat::Auto, repeat_max: 50, repeat_s: 10 }
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) fn violations(config: &Config) -> Vec<Violation> {
 }
 
 /// Keys for which zero means something: at once, or never.
-const ZERO_IS_FINE: [&str; 8] = [
+const ZERO_IS_FINE: [&str; 10] = [
     "bus.google.publish_linger_ms",
     "ingest.start_spread_ms",
     "documents.linger_ms",
@@ -63,6 +63,8 @@ const ZERO_IS_FINE: [&str; 8] = [
     "ingest.drain_timeout_s",
     "snapshot.drain_timeout_s",
     "auth.refresh.drain_timeout_s",
+    "dashboard.drain_timeout_s",
+    "log.repeat_max",
     "priority.due.subscription_expiring_s",
 ];
 /// A day; longer waits are mistakes of unit.

@@ -2,10 +2,12 @@
 //!
 //! Owns: who asked to stop, and when. Does not own what a stop means: each part drains as it must. Invariant: once requested, always requested.
 
+use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -13,6 +15,16 @@ use tokio::time::Instant;
 #[derive(Debug, Clone)]
 pub struct Shutdown {
     state: Arc<watch::Sender<Option<Request>>>,
+    last_words: Arc<OnceLock<LastWords>>,
+}
+
+/// Says what is given up by an end at once.
+struct LastWords(Box<dyn Fn() -> Option<String> + Send + Sync>);
+
+impl fmt::Debug for LastWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LastWords")
+    }
 }
 
 /// A signal that ends the process.
@@ -51,10 +63,11 @@ impl Shutdown {
     /// A stop that only [`Shutdown::request`] asks for.
     #[must_use]
     pub fn new() -> Self {
-        Self { state: Arc::new(watch::Sender::new(None)) }
+        Self { state: Arc::new(watch::Sender::new(None)), last_words: Arc::default() }
     }
 
-    /// A stop that SIGINT and SIGTERM ask for. A second signal ends the process at once, with 130 or 143.
+    /// A stop that SIGINT and SIGTERM ask for. A second signal ends the process at once, with 130 or 143, and with a line in the log where somebody has
+    /// left [last words](Self::leave_last_words).
     ///
     /// # Errors
     /// Where the handlers cannot be installed.
@@ -62,8 +75,6 @@ impl Shutdown {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn listen() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-
         let mut interrupts = signal(SignalKind::interrupt())?;
         let mut terminations = signal(SignalKind::terminate())?;
         let shutdown = Self::new();
@@ -76,12 +87,26 @@ impl Shutdown {
                     else => return,
                 };
                 if requested.is_requested() {
+                    requested.say_last_words(signal);
                     std::process::exit(signal.exit_code().into());
                 }
                 requested.ask(Some(signal));
             }
         });
         Ok(shutdown)
+    }
+
+    /// What a second signal has to say: what is given up by it. Only the first who leaves words is heard.
+    pub fn leave_last_words(&self, words: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        // One daemon has one process.
+        let _ = self.last_words.set(LastWords(Box::new(words)));
+    }
+
+    fn say_last_words(&self, signal: Signal) {
+        if let Some(LastWords(words)) = self.last_words.get() {
+            let given_up = words().unwrap_or_else(|| "nothing".to_owned());
+            tracing::error!(code = signal.exit_code(), given_up, "ended at once by a second signal");
+        }
     }
 
     /// Asks everything to stop. Asking again changes nothing.
@@ -119,6 +144,31 @@ impl Shutdown {
     #[must_use]
     pub fn signal(&self) -> Option<Signal> {
         self.state.borrow().and_then(|request| request.signal)
+    }
+}
+
+/// SIGHUP, by which a daemon is asked to read its config again. It ends a process that has none of these.
+#[derive(Debug)]
+pub struct Hangups(tokio::signal::unix::Signal);
+
+impl Hangups {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// Where the handler cannot be installed.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn listen() -> io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    /// Waits for the next one; several that came meanwhile are one. Cancel-safe.
+    pub async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            // The runtime is ending.
+            std::future::pending::<()>().await;
+        }
     }
 }
 

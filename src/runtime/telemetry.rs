@@ -5,11 +5,18 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write};
+use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, Registry, reload};
 
+use super::repeats::Repeats;
 use crate::config::{LogConfig, LogFormat};
+
+/// The target of the records that follow each event on its way, from the frame to the stores: four for each event, so they are asked for by name,
+/// `info,trail=debug`.
+pub const TRAIL: &str = "trail";
 
 /// Logs cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -27,28 +34,71 @@ pub enum TelemetryError {
     Twice,
 }
 
+/// The logs of the process, to change while it runs. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Logs {
+    filter: reload::Handle<EnvFilter, Registry>,
+    repeats: Repeats,
+}
+
+impl Logs {
+    /// Logs by another filter and other limits from now on; the format stays.
+    ///
+    /// # Errors
+    /// [`TelemetryError::Filter`]; everything stays as it was then.
+    pub fn adopt(&self, config: &LogConfig) -> Result<(), TelemetryError> {
+        let filter = filter(config)?;
+        self.repeats.limit(config.repeat_max, Duration::from_secs(config.repeat_s));
+        // The subscriber lives as long as the process.
+        let _ = self.filter.reload(filter);
+        Ok(())
+    }
+
+    /// Tells how often what was said too often was not said. To be called now and then, and with `all` at the end.
+    pub fn tell_repeats(&self, all: bool) {
+        self.repeats.tell(all);
+    }
+}
+
+/// Whether logs can be written like this.
+///
+/// # Errors
+/// [`TelemetryError::Filter`].
+pub fn check(config: &LogConfig) -> Result<(), TelemetryError> {
+    filter(config).map(|_| ())
+}
+
 /// Installs the process's subscriber: to stderr, as text on a terminal and as JSON elsewhere, unless the config says which.
 ///
 /// # Errors
 /// [`TelemetryError`]; nothing is installed then.
-pub fn init(config: &LogConfig) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&config.filter)
-        .map_err(|error| TelemetryError::Filter { filter: config.filter.clone(), reason: error.to_string() })?;
+pub fn init(config: &LogConfig) -> Result<Logs, TelemetryError> {
     let json = match config.format {
         LogFormat::Auto => !io::stderr().is_terminal(),
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    tracing::subscriber::set_global_default(subscriber(filter, json, || Escaped(io::stderr()))).map_err(|_| TelemetryError::Twice)
+    let (subscriber, logs) = subscriber(config, json, || Escaped(io::stderr()))?;
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Twice)?;
+    Ok(logs)
+}
+
+fn filter(config: &LogConfig) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::try_new(&config.filter).map_err(|error| TelemetryError::Filter { filter: config.filter.clone(), reason: error.to_string() })
 }
 
 /// Colours are left out: an escape character in a record then always means foreign text.
-fn subscriber<W>(filter: EnvFilter, json: bool, writer: W) -> Box<dyn tracing::Subscriber + Send + Sync>
+fn subscriber<W>(config: &LogConfig, json: bool, writer: W) -> Result<(Box<dyn tracing::Subscriber + Send + Sync>, Logs), TelemetryError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(writer);
-    if json { Box::new(builder.json().flatten_event(true).finish()) } else { Box::new(builder.finish()) }
+    let (filter, handle) = reload::Layer::new(filter(config)?);
+    let repeats = Repeats::default();
+    repeats.limit(config.repeat_max, Duration::from_secs(config.repeat_s));
+    let records = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer);
+    let records = if json { records.json().flatten_event(true).boxed() } else { records.boxed() };
+    let subscriber = tracing_subscriber::registry().with(filter).with(repeats.clone()).with(records);
+    Ok((Box::new(subscriber), Logs { filter: handle, repeats }))
 }
 
 /// Writes records with every character escaped that could end a line, move a cursor or reorder text: `\u000a`, as JSON writes it, so
@@ -98,6 +148,12 @@ mod tests {
     #[derive(Clone, Default)]
     struct Memory(Arc<Mutex<Vec<u8>>>);
 
+    impl Memory {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
     impl Write for Memory {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
@@ -114,13 +170,12 @@ mod tests {
     fn logged(json: bool) -> String {
         let memory = Memory::default();
         let writer = memory.clone();
-        let subscriber = subscriber(EnvFilter::new("info"), json, move || Escaped(writer.clone()));
+        let (subscriber, _) = subscriber(&LogConfig::default(), json, move || Escaped(writer.clone())).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(text = HOSTILE, debug = ?HOSTILE, display = %HOSTILE, "{HOSTILE}");
             tracing::debug!("not this");
         });
-        let bytes = memory.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
+        memory.text()
     }
 
     #[test]
@@ -141,7 +196,48 @@ mod tests {
 
     #[test]
     fn a_filter_that_does_not_parse_is_named() {
-        let error = init(&LogConfig { filter: "info,=,=".into(), format: LogFormat::Text }).unwrap_err();
+        let error = init(&LogConfig { filter: "info,=,=".into(), format: LogFormat::Text, ..LogConfig::default() }).unwrap_err();
         assert!(error.to_string().contains("info,=,="), "{error}");
+    }
+
+    #[test]
+    fn another_filter_holds_at_once_and_a_wrong_one_changes_nothing() {
+        let memory = Memory::default();
+        let writer = memory.clone();
+        let (subscriber, logs) = subscriber(&LogConfig::default(), false, move || writer.clone()).unwrap();
+        let with = |filter: &str| LogConfig { filter: filter.into(), ..LogConfig::default() };
+        tracing::subscriber::with_default(subscriber, || {
+            for (number, filter) in ["debug", "info,=,=", "warn"].into_iter().enumerate() {
+                assert_eq!(logs.adopt(&with(filter)).is_ok(), number != 1);
+                tracing::debug!("debug {number}");
+                tracing::warn!("warning {number}");
+            }
+        });
+        let said = memory.text();
+        let has = |text: &str| said.contains(text);
+        assert!(has("debug 0") && has("debug 1") && !has("debug 2") && has("warning 2"), "{said}");
+    }
+
+    #[test]
+    fn what_is_repeated_is_told_by_its_number() {
+        let memory = Memory::default();
+        let writer = memory.clone();
+        let limited = LogConfig { repeat_max: 3, repeat_s: 3_600, filter: "debug".into(), ..LogConfig::default() };
+        let (subscriber, logs) = subscriber(&limited, false, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            for number in 0..10 {
+                tracing::warn!(number, "no answer");
+                tracing::debug!(number, "a detail");
+            }
+            tracing::warn!("another place");
+            logs.tell_repeats(false);
+            assert!(!memory.text().contains("repeated"), "its time is not over");
+            logs.tell_repeats(true);
+            logs.tell_repeats(true);
+        });
+        let said = memory.text();
+        let count = |text: &str| said.matches(text).count();
+        assert_eq!((count(": no answer number="), count("a detail"), count("another place")), (3, 10, 1), "{said}");
+        assert_eq!((count("WARN"), count("… repeated 7 times: no answer")), (5, 1), "{said}");
     }
 }

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use convpipe::config::Config;
 use convpipe::daemons::dashboard::Dashboard;
 use convpipe::runtime::clock;
+use convpipe::runtime::health::Health;
 use convpipe::runtime::shutdown::Shutdown;
 use convpipe::schema::time::Millis;
 use convpipe::views::Keys;
@@ -52,7 +53,8 @@ impl Served {
         change(&mut config);
         let dashboard = Dashboard::bind(&config, clock::now).await.unwrap();
         let (address, stop) = (dashboard.address(), Shutdown::new());
-        Self { address, stop: stop.clone(), running: tokio::spawn(dashboard.serve(stop)) }
+        let ending = stop.clone();
+        Self { address, stop, running: tokio::spawn(async move { dashboard.serve(&Health::default(), ending).await }) }
     }
 
     fn url(&self, path: &str) -> String {

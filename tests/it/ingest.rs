@@ -186,6 +186,7 @@ pub(crate) fn start_in(world: World, config: IngestConfig, artifacts: Vec<Artifa
     let went_live = live.clone();
     let ingest = Ingest {
         config,
+        changes: tokio::sync::watch::channel(Arc::default()).1,
         trust,
         dial,
         clock,

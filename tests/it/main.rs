@@ -22,6 +22,7 @@ mod independent;
 mod ingest;
 mod ingest_program;
 mod layering;
+mod life;
 mod normalize;
 mod operators;
 mod oracle;

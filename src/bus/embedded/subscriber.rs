@@ -47,6 +47,8 @@ pub(super) struct State {
     /// Delivered by the thread, not yet taken by the caller.
     pub(super) ready: Vec<Delivery>,
     pub(super) fault: Option<StorageError>,
+    /// A fault that the caller was told of, or will be, is over.
+    pub(super) recovered: bool,
     /// When the oldest answer that is not written was given.
     pub(super) answered_at: Option<Instant>,
     pub(super) sleep: Sleep,
@@ -112,10 +114,14 @@ impl Subscriber {
             {
                 let mut state = self.shared.lock();
                 if !state.ready.is_empty() {
+                    state.recovered = false;
                     return Ok(std::mem::take(&mut state.ready));
                 }
                 if let Some(fault) = state.fault.take() {
                     return Err(fault.into());
+                }
+                if std::mem::take(&mut state.recovered) {
+                    return Ok(Vec::new());
                 }
                 if state.ended {
                     return Err(SubscribeError::Closed);

@@ -98,10 +98,16 @@ impl Worker {
     }
 
     pub(super) fn run(mut self) {
-        let mut retry = RETRY_MIN;
+        let (mut retry, mut failing) = (RETRY_MIN, false);
         loop {
             match self.step() {
-                Ok(true) => retry = RETRY_MIN,
+                Ok(true) => {
+                    retry = RETRY_MIN;
+                    if std::mem::take(&mut failing) {
+                        self.shared.lock().recovered = true;
+                        self.shared.news.notify_one();
+                    }
+                }
                 Ok(false) => return self.close(),
                 Err(fault) => {
                     tracing::warn!(error = %fault, "a subscriber of the bus could not go on; it tries again");
@@ -111,7 +117,9 @@ impl Worker {
                         return self.close();
                     }
                     state.fault = Some(fault);
+                    state.recovered = false;
                     drop(state);
+                    failing = true;
                     self.shared.news.notify_one();
                     std::thread::sleep(retry);
                     retry = (retry * 2).min(RETRY_MAX);

@@ -24,6 +24,8 @@ use crate::runtime::backoff::Backoff;
 /// Waits before a stream that ended is opened anew.
 const REOPEN_MIN: Duration = Duration::from_millis(250);
 const REOPEN_MAX: Duration = Duration::from_secs(30);
+/// A stream that is open for so long without a word has not been refused: a refusal comes with the first answer.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
 /// Longest wait for the answers that are still to be sent when the subscriber closes.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -66,13 +68,13 @@ impl StreamTask {
                     tracing::debug!(subscription = self.name, "nothing came for a while; the connection is built anew");
                     match self.connection.subscriber().await {
                         Ok(client) => self.client = client,
-                        Err(error) => self.shared.fail(error),
+                        Err(error) => self.shared.fail(error, self.place),
                     }
                     Duration::ZERO
                 }
                 Ended::Failed(error) => {
                     if let Some(error) = error {
-                        self.shared.fail(error);
+                        self.shared.fail(error, self.place);
                     }
                     backoff.next_wait()
                 }
@@ -96,11 +98,19 @@ impl StreamTask {
         let token = stream.shutdown_token();
         let heard = Mutex::new(Instant::now());
         let mut reading = pin!(self.read(&mut stream, &heard, backoff));
-        let ended = tokio::select! {
-            biased;
-            failed = &mut reading => return (if self.shared.is_closing() { Ended::Closing } else { Ended::Failed(failed) }, token.clone()),
-            () = self.shared.closing() => Ended::Closing,
-            () = self.silence(&heard) => Ended::Silent,
+        let mut settling = pin!(sleep(SETTLED_AFTER));
+        let mut settled = false;
+        let ended = loop {
+            tokio::select! {
+                biased;
+                failed = &mut reading => return (if self.shared.is_closing() { Ended::Closing } else { Ended::Failed(failed) }, token.clone()),
+                () = self.shared.closing() => break Ended::Closing,
+                () = self.silence(&heard) => break Ended::Silent,
+                () = &mut settling, if !settled => {
+                    settled = true;
+                    self.shared.recover(self.place);
+                }
+            }
         };
         // The reader was only put aside by the selection. Asked to, even without waiting, the token makes it return.
         let _ = token.shutdown().now_or_never();

@@ -3,7 +3,7 @@
 //! Invariant: every delivery that was handed out has one entry in `held` until it is answered, or until its stream's task gives it back; the
 //! handler there is what keeps it leased.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -57,6 +57,10 @@ struct State {
     /// Nacked, and given back when their time comes.
     nacked: BTreeMap<(Instant, i64), Held>,
     fault: Option<ServiceError>,
+    /// Streams that failed and have not been heard of since.
+    failing: HashSet<usize>,
+    /// What the caller was told of, or will be, is over.
+    recovered: bool,
     next_id: i64,
     closing: bool,
 }
@@ -99,10 +103,14 @@ impl Subscriber {
             {
                 let mut state = self.shared.lock();
                 if !state.ready.is_empty() {
+                    state.recovered = false;
                     return Ok(std::mem::take(&mut state.ready).into());
                 }
                 if let Some(fault) = state.fault.take() {
                     return Err(fault.into());
+                }
+                if std::mem::take(&mut state.recovered) {
+                    return Ok(Vec::new());
                 }
                 if state.closing {
                     return Err(SubscribeError::Closed);
@@ -174,6 +182,8 @@ impl Shared {
                     return false;
                 }
                 if self.window.has_room(&state, bytes) {
+                    // What comes is news enough.
+                    state.failing.remove(&stream);
                     let id = state.next_id;
                     state.next_id += 1;
                     state.bytes += bytes;
@@ -205,10 +215,24 @@ impl Shared {
         self.counters.reopened.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Tells the caller, once, why nothing comes.
-    pub(super) fn fail(&self, fault: ServiceError) {
-        self.lock().fault = Some(fault);
+    /// Tells the caller, once, why nothing comes from that stream.
+    pub(super) fn fail(&self, fault: ServiceError, stream: usize) {
+        let mut state = self.lock();
+        state.fault = Some(fault);
+        state.recovered = false;
+        state.failing.insert(stream);
+        drop(state);
         self.news.notify_one();
+    }
+
+    /// That stream is open; the caller is told when this holds of all that had failed.
+    pub(super) fn recover(&self, stream: usize) {
+        let mut state = self.lock();
+        if state.failing.remove(&stream) && state.failing.is_empty() {
+            state.recovered = true;
+            drop(state);
+            self.news.notify_one();
+        }
     }
 
     /// Whether nothing is unanswered and nothing waits for its nack.
@@ -293,5 +317,34 @@ async fn give_back(shared: Arc<Shared>) {
             () = due => {}
             () = shared.nacks.notified() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::ServiceFault;
+
+    #[tokio::test]
+    async fn that_all_streams_are_open_again_is_told_once_and_without_a_delivery() {
+        let mut subscriber = Subscriber::new(Window { messages: 1, bytes: 1 }, |_| Vec::new());
+        let shared = Arc::clone(&subscriber.shared);
+        let refused = || ServiceError { resource: "it".to_owned(), fault: ServiceFault::Denied, reason: "no".to_owned() };
+        let soon = Duration::from_millis(20);
+        shared.recover(0);
+        assert!(timeout(soon, subscriber.next()).await.is_err(), "nothing was wrong");
+        shared.fail(refused(), 0);
+        shared.fail(refused(), 1);
+        assert!(subscriber.next().await.is_err());
+        shared.recover(1);
+        assert!(timeout(soon, subscriber.next()).await.is_err(), "the other one is still refused");
+        shared.recover(0);
+        assert_eq!(subscriber.next().await.unwrap().len(), 0);
+        assert!(timeout(soon, subscriber.next()).await.is_err());
+        shared.fail(refused(), 0);
+        shared.recover(0);
+        shared.fail(refused(), 0);
+        assert!(subscriber.next().await.is_err(), "refused again before anybody asked");
+        assert!(timeout(soon, subscriber.next()).await.is_err());
     }
 }

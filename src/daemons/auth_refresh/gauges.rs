@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::job::Outcome;
 use super::status::{AccountStatus, Standing};
 use crate::runtime::exposition::{Expose, Labels, Page};
+use crate::runtime::supervise::Report;
 use crate::schema::time::Millis;
 
 /// How the accounts stood when they were last looked at, and what came of asking. Clones share it.
@@ -21,6 +22,7 @@ struct Seen {
     oldest: Option<Millis>,
     failing: u64,
     attempts: [u64; OUTCOMES.len()],
+    asking: usize,
 }
 
 const OUTCOMES: [&str; 4] = ["renewed", "unchanged", "needs_people", "failed"];
@@ -34,6 +36,11 @@ impl AuthGauges {
         seen.soonest_end = accounts.iter().filter_map(|account| account.expires_at).min();
         seen.oldest = accounts.iter().filter_map(|account| account.prepared_at).min();
         seen.failing = accounts.iter().filter(|account| account.failures > 0).count() as u64;
+    }
+
+    /// So many are being asked.
+    pub(super) fn asking(&self, accounts: usize) {
+        self.lock().asking = accounts;
     }
 
     /// Somebody was asked.
@@ -50,6 +57,20 @@ impl AuthGauges {
     /// Nothing panics under the lock; if something did, the numbers would still be whole.
     fn lock(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Report for AuthGauges {
+    fn summary(&self) -> String {
+        let seen = self.lock();
+        let standings = Standing::ALL.iter().zip(seen.by_standing).filter(|(_, count)| *count > 0);
+        let told: Vec<String> = standings.map(|(standing, count)| format!("{count} {}", standing.name())).collect();
+        if told.is_empty() { "no accounts".to_owned() } else { format!("accounts: {}", told.join(", ")) }
+    }
+
+    fn given_up(&self) -> Option<String> {
+        let asking = self.lock().asking;
+        (asking > 0).then(|| format!("the answers of providers that were being asked for {asking} accounts"))
     }
 }
 

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -41,6 +42,8 @@ const LEFT_BEHIND: Duration = Duration::from_secs(60);
 pub struct AuthRefresh {
     /// Where artifacts are, which providers there are, when to ask.
     pub config: Arc<Config>,
+    /// The config whenever it was read again, changed or not.
+    pub changes: watch::Receiver<Arc<Config>>,
     /// Only these accounts; none for all.
     pub accounts: Vec<String>,
     /// Whether every account is asked for at the start, whatever is there.
@@ -185,6 +188,14 @@ pub fn check_account(config: &Config, account: &str) -> Result<(), RefreshError>
     config.provider_of(account).map(|_| ()).ok_or_else(|| RefreshError::Account(account.to_owned()))
 }
 
+/// Whether the providers of a config can be asked, as far as can be told without asking.
+///
+/// # Errors
+/// [`RefreshError::NoProvider`] and [`RefreshError::Provider`].
+pub fn check_providers(config: &Config) -> Result<(), RefreshError> {
+    open_providers(config).map(|_| ())
+}
+
 /// The providers that some account uses. One that none uses may be unfinished.
 fn open_providers(config: &Config) -> Result<BTreeMap<String, Arc<Provider>>, RefreshError> {
     let named = config.accounts.keys().filter_map(|account| config.provider_of(account)).chain(config.auth.refresh.provider.as_deref());
@@ -224,7 +235,6 @@ struct Running {
 
 impl Running {
     async fn run(mut self, shutdown: &Shutdown, tell: &mut dyn FnMut(Told<'_>)) -> Result<Vec<AccountStatus>, RefreshError> {
-        let every = Duration::from_millis(self.refresh.config.auth.watch_ms);
         let mut metrics_at = Instant::now();
         loop {
             self.pulse.begin();
@@ -255,11 +265,26 @@ impl Running {
                     self.take(ended, tell)?;
                     metrics_at = Instant::now();
                 }
-                () = tokio::time::sleep(every) => {}
+                Ok(()) = self.refresh.changes.changed() => self.adopt(),
+                () = tokio::time::sleep(Duration::from_millis(self.refresh.config.auth.watch_ms)) => {}
             }
         }
         self.drain(shutdown, tell).await?;
         self.end()
+    }
+
+    /// Goes on with another config; the folder stays, and who is being asked is asked to the end.
+    fn adopt(&mut self) {
+        let config = Arc::clone(&self.refresh.changes.borrow_and_update());
+        match open_providers(&config) {
+            Ok(providers) => {
+                self.providers = providers;
+                self.roster.adopt(Arc::clone(&config));
+                self.refresh.config = config;
+            }
+            // Whoever read it has tried before; a file of a header may have gone since.
+            Err(error) => tracing::error!(%error, "the providers of the config cannot be used; those before them stay in use"),
+        }
     }
 
     /// Starts what is due, the most urgent first, as far as there is room.
@@ -295,6 +320,7 @@ impl Running {
             self.forced.remove(&account);
             self.told.remove(&account);
             self.asking.insert(account.clone());
+            self.refresh.gauges.asking(self.asking.len());
             let (store, config) = (self.store.clone(), config.clone());
             self.attempts.spawn(Job { account, why, provider_name, provider, record, store, config, now: self.refresh.now }.run());
         }
@@ -309,6 +335,7 @@ impl Running {
         self.refresh.gauges.asked(&ended.outcome);
         self.roster.remember(ended.account.clone(), ended.record.clone());
         self.asking.remove(&ended.account);
+        self.refresh.gauges.asking(self.asking.len());
         if self.refresh.once {
             self.asked.insert(ended.account);
         }

@@ -63,6 +63,11 @@ impl Roster {
         Ok(members)
     }
 
+    /// Takes accounts and their providers from another config.
+    pub(super) fn adopt(&mut self, config: Arc<Config>) {
+        self.config = config;
+    }
+
     /// Takes note of what an attempt left behind.
     pub(super) fn remember(&mut self, account: String, record: Record) {
         self.records.insert(account, record);

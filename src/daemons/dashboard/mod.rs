@@ -22,7 +22,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::{HeaderMap, Request, StatusCode, header};
@@ -42,19 +42,21 @@ use self::page::{Page, View};
 use self::panel::Panel;
 use self::patience::Patient;
 use self::route::{Api, Choice, NoRoute, Route};
-use self::watch::Watcher;
+use self::watch::{Signs, Watcher};
 use crate::config::Config;
 use crate::runtime::clock::Now;
+use crate::runtime::exposition::{Expose, Page as Scrape};
+use crate::runtime::health::Health;
+use crate::runtime::panics::contained;
 use crate::runtime::secret_file::{self, SecretFileError};
 use crate::runtime::shutdown::Shutdown;
+use crate::runtime::supervise::Report;
 use crate::views::{Reader, ViewsError};
 
 /// Largest head of a request, bytes; hyper wants no less than 8 KiB.
 const HEAD_MAX: usize = 16 << 10;
 /// How long a client may take for the head of a request; also how long an idle connection is kept.
 const HEAD_WAIT: Duration = Duration::from_secs(15);
-/// How long a stop waits for answers that are under way.
-const DRAIN: Duration = Duration::from_secs(2);
 /// What the system keeps for a client that does not read, bytes. By itself it would take megabytes of one.
 const SEND_BUFFER: u32 = 128 << 10;
 /// Connections that wait to be accepted.
@@ -100,8 +102,38 @@ pub struct Dashboard {
     listener: TcpListener,
     address: SocketAddr,
     connections_max: usize,
+    drain: Duration,
+    open: Arc<Open>,
     watcher: Watcher,
     rooms: Arc<Rooms>,
+}
+
+/// How many connections there are.
+#[derive(Debug, Default)]
+struct Open(AtomicUsize);
+
+/// What it shows to whoever runs it; clones share it.
+#[derive(Debug, Clone)]
+pub struct DashboardNumbers {
+    address: SocketAddr,
+    open: Arc<Open>,
+}
+
+impl Report for DashboardNumbers {
+    fn summary(&self) -> String {
+        format!("at http://{}/, {} connections", self.address, self.open.0.load(Relaxed))
+    }
+
+    fn given_up(&self) -> Option<String> {
+        let open = self.open.0.load(Relaxed);
+        (open > 0).then(|| format!("what was being answered over {open} connections"))
+    }
+}
+
+impl Expose for DashboardNumbers {
+    fn expose(&self, page: &mut Scrape<'_>) {
+        page.gauge("dashboard_connections", "Connections that are open.", self.open.0.load(Relaxed) as u64);
+    }
 }
 
 /// What every request needs.
@@ -153,7 +185,8 @@ impl Dashboard {
             write_timeout: Duration::from_millis(own.write_timeout_ms),
             shutdown: Shutdown::new(),
         };
-        Ok(Self { listener, address, connections_max: own.connections_max, watcher, rooms: Arc::new(rooms) })
+        let (open, drain) = (Arc::default(), Duration::from_secs(own.drain_timeout_s));
+        Ok(Self { listener, address, connections_max: own.connections_max, drain, open, watcher, rooms: Arc::new(rooms) })
     }
 
     /// Where it listens.
@@ -162,29 +195,41 @@ impl Dashboard {
         self.address
     }
 
-    /// Serves until a stop is asked for, then gives answers under way two seconds.
-    pub async fn serve(self, shutdown: Shutdown) {
-        let Self { listener, connections_max, watcher, rooms, .. } = self;
+    /// Its numbers, for whoever runs it.
+    #[must_use]
+    pub fn numbers(&self) -> DashboardNumbers {
+        DashboardNumbers { address: self.address, open: Arc::clone(&self.open) }
+    }
+
+    /// Serves until a stop is asked for, then gives answers under way `dashboard.drain_timeout_s`.
+    pub async fn serve(self, health: &Health, shutdown: Shutdown) {
+        let Self { listener, connections_max, drain, open, watcher, rooms, .. } = self;
         let permits = Arc::new(Semaphore::new(connections_max));
-        let watching = tokio::spawn(watcher.run(rooms.shutdown.clone()));
+        let signs = Signs { pulse: health.pulse("watcher"), redis: health.condition("redis") };
+        health.started();
+        let watching = tokio::spawn(watcher.run(signs, rooms.shutdown.clone()));
         let mut connections = JoinSet::new();
-        loop {
-            while connections.try_join_next().is_some() {}
-            let accepted = tokio::select! {
-                accepted = accept(&listener, &permits) => accepted,
-                () = shutdown.requested() => break,
-            };
-            let Some((stream, permit)) = accepted else { continue };
-            let rooms = rooms.clone();
-            connections.spawn(async move {
-                connection(stream, rooms).await;
-                drop(permit);
-            });
-        }
+        let accepting = async {
+            loop {
+                while connections.try_join_next().is_some() {}
+                open.0.store(connections.len(), Relaxed);
+                let accepted = tokio::select! {
+                    accepted = accept(&listener, &permits) => accepted,
+                    () = shutdown.requested() => return,
+                };
+                let Some((stream, permit)) = accepted else { continue };
+                let rooms = rooms.clone();
+                connections.spawn(contained(async move {
+                    connection(stream, rooms).await;
+                    drop(permit);
+                }));
+            }
+        };
+        health.pulse("listener").watch(accepting).await;
         drop(listener);
         rooms.shutdown.request();
         let drained = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        if tokio::time::timeout(drain, drained).await.is_err() {
             connections.shutdown().await;
         }
         // It hears the same stop.

@@ -13,6 +13,7 @@ use super::meter::Meter;
 use super::rows::{Entry, Row};
 use crate::config::DashboardConfig;
 use crate::runtime::clock::Now;
+use crate::runtime::health::{Condition, Pulse};
 use crate::runtime::shutdown::Shutdown;
 use crate::schema::policy::Level;
 use crate::schema::time::Millis;
@@ -82,6 +83,14 @@ pub(super) struct Watcher {
     is_loaded: bool,
 }
 
+/// What the watcher tells of itself.
+pub(super) struct Signs {
+    /// It goes on.
+    pub(super) pulse: Pulse,
+    /// What it looks at is there.
+    pub(super) redis: Condition,
+}
+
 /// What one look found.
 #[derive(Default)]
 struct Change {
@@ -122,16 +131,24 @@ impl Watcher {
     }
 
     /// Looks again and again until a stop is asked for.
-    pub(super) async fn run(mut self, shutdown: Shutdown) {
+    pub(super) async fn run(mut self, signs: Signs, shutdown: Shutdown) {
         loop {
+            signs.pulse.begin();
             let looked = tokio::select! {
                 looked = self.look() => looked,
                 () = shutdown.requested() => return,
             };
             match looked {
-                Ok(change) => self.show(&change),
-                Err(error) => self.fail(&error),
+                Ok(change) => {
+                    signs.redis.meet();
+                    self.show(&change);
+                }
+                Err(error) => {
+                    signs.redis.miss("cannot be read");
+                    self.fail(&error);
+                }
             }
+            signs.pulse.rest();
             let idle = async {
                 if self.board.is_watched() {
                     tokio::time::sleep(self.refresh).await;

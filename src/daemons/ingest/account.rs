@@ -18,9 +18,11 @@ use super::counters::Counters;
 use super::intake::{Intake, Translate};
 use super::marks::Marks;
 use super::record::Recorder;
-use super::{OnLive, OnRefused};
+use super::{Live, OnLive, OnRefused};
 use crate::runtime::clock::{Clock, Moment};
+use crate::runtime::health::Health;
 use crate::runtime::shutdown::Shutdown;
+use crate::runtime::telemetry::TRAIL;
 use crate::runtime::trust::Trust;
 use crate::schema::artifact::{Artifact, ArtifactStatus};
 use crate::schema::event::{Event, EventKind, Link};
@@ -41,7 +43,8 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) marks: Option<Arc<Marks>>,
     pub(super) recorder: Option<Recorder>,
-    pub(super) raw: bool,
+    pub(super) live: Arc<Live>,
+    pub(super) health: Health,
     pub(super) depth_max: usize,
     pub(super) translate: Translate,
     pub(super) buffer: Buffer,
@@ -220,6 +223,7 @@ impl Account {
         let now = self.clock.moment();
         let (count, mut bytes, mut control) = (frames.len() as u64, 0, 0);
         let (mut read, mut rejected, mut empty) = (0, 0, 0);
+        let raw = self.shared.live.raw.load(Ordering::Relaxed);
         for (n, frame) in frames.drain(..).enumerate() {
             bytes += frame.length;
             self.intake.heard = Heard::Data;
@@ -231,7 +235,7 @@ impl Account {
                 connection: &connection.id,
                 frame_no: connection.frame_no,
                 received_at: now.wall,
-                raw: self.shared.raw,
+                raw,
                 depth_max: self.shared.depth_max,
             };
             if frame.is_cut() {
@@ -245,6 +249,9 @@ impl Account {
             {
                 recorder.frame(&self.name, now.wall, &frame);
             }
+            let (events, rejections) = (self.intake.events - before.0, self.intake.rejected - before.1);
+            let (frame_no, bytes) = (at.frame_no, frame.length);
+            tracing::debug!(target: TRAIL, account = self.name, connection = at.connection, frame_no, bytes, events, rejections, "frame");
             control += u64::from(heard != Heard::Data);
             match (self.intake.events > before.0, self.intake.rejected > before.1) {
                 (true, _) => read += 1,

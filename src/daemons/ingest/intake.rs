@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::buffer::Item;
 use crate::bus::MESSAGE_BYTES_MAX;
+use crate::runtime::telemetry::TRAIL;
 use crate::schema::NORMALIZER;
 use crate::schema::envelope::Envelope;
 use crate::schema::event::Event;
@@ -51,6 +52,8 @@ impl Intake {
             Ok(item) if item.size() > MESSAGE_BYTES_MAX => self.too_large(event, &item),
             Ok(item) => {
                 self.events += 1;
+                let (id, kind, connection) = (event.id.raw(), event.kind.name(), event.connection.raw());
+                tracing::debug!(target: TRAIL, event = ?id, kind, connection, frame_no = event.frame_no, item_no = event.item_no, "event");
                 self.items.push_back(item);
             }
             // Our own broken invariant: an event of the normalizer always serializes.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::buffer::Buffer;
 use crate::config::Shard;
+use crate::runtime::health::Pulse;
 use crate::schema::time::Millis;
 use crate::ws::session::Mark;
 
@@ -84,7 +85,7 @@ impl Marks {
 }
 
 /// Writes the marks now and then, for ever: those that were there when the last look was taken, once the bus has confirmed all that had been read by then.
-pub(super) async fn keep(marks: Arc<Marks>, buffer: Buffer) {
+pub(super) async fn keep(marks: Arc<Marks>, buffer: Buffer, pulse: Pulse) {
     let (mut written, mut failed) = (Vec::new(), false);
     loop {
         let (bytes, position) = (marks.encode(), buffer.pushed());
@@ -94,7 +95,7 @@ pub(super) async fn keep(marks: Arc<Marks>, buffer: Buffer) {
         }
         let writer = marks.clone();
         let writing = tokio::task::spawn_blocking(move || replace(&writer.dir, &writer.name, &bytes).map(|()| bytes));
-        match writing.await {
+        match pulse.step(writing).await {
             Ok(Ok(bytes)) => (written, failed) = (bytes, false),
             Ok(Err(error)) if !failed => {
                 failed = true;
@@ -147,6 +148,7 @@ fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::health::Health;
     use crate::schema::event::EventKind;
 
     const NOW: Millis = Millis(1_784_808_000_000);
@@ -186,7 +188,7 @@ mod tests {
         let buffer = Buffer::new(10_000, Arc::new(Counters::default()));
         assert!(buffer.try_push(&mut [Item::quarantine(Envelope::new(0, &[], b"x"))].into()));
         marks.put("1", mark(0));
-        let keeping = tokio::spawn(keep(marks.clone(), buffer.clone()));
+        let keeping = tokio::spawn(keep(marks.clone(), buffer.clone(), Health::default().pulse("marks")));
         let on_disk = || Marks::open(dir.path(), None, NOW).of("1");
         tokio::time::sleep(WRITE_EVERY * 5).await;
         assert_eq!(on_disk(), None);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::counters::Counters;
 use crate::bus::PublishCounters;
 use crate::runtime::exposition::{Expose, Labels, Page};
+use crate::runtime::supervise::Report;
 use crate::ws::Reason;
 
 /// The numbers of one ingest.
@@ -106,6 +107,22 @@ impl Expose for IngestMetrics {
         );
         let topics = [(&[("topic", "events")] as Labels<'_>, &*self.events), (&[("topic", "quarantine")], &*self.quarantine)];
         PublishCounters::expose(page, &topics);
+    }
+}
+
+impl Report for IngestMetrics {
+    fn summary(&self) -> String {
+        let counts = self.counters.read();
+        let waiting = if counts.waiting > 0 { format!(", {} wait for an artifact", counts.waiting) } else { String::new() };
+        let (live, accounts, messages) = (counts.live, counts.accounts, counts.buffer_messages);
+        format!("{live} of {accounts} accounts live{waiting}; {messages} messages wait for the topic")
+    }
+
+    fn given_up(&self) -> Option<String> {
+        let counts = self.counters.read();
+        let (messages, bytes) = (counts.buffer_messages, counts.buffer_bytes);
+        (bytes > 0)
+            .then(|| format!("{messages} messages and what was on its way, {bytes} bytes, that the topic had not confirmed; they are lost"))
     }
 }
 

@@ -18,7 +18,7 @@ mod translate;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
@@ -36,9 +36,10 @@ pub use self::publisher::Publish;
 use self::publisher::Signs;
 pub use self::record::{RecordError, Recorder};
 pub use self::translate::translate;
-use crate::config::IngestConfig;
+use crate::config::{Config, IngestConfig};
 use crate::runtime::clock::Clock;
 use crate::runtime::health::{Condition, Health, Pulse};
+use crate::runtime::panics::contained;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::trace::Tracer;
 use crate::runtime::trust::Trust;
@@ -57,6 +58,8 @@ pub type OnRefused = Arc<dyn Fn(&str, u64) + Send + Sync>;
 pub struct Ingest<P, S> {
     /// Limits and timers.
     pub config: IngestConfig,
+    /// The config whenever it was read again, changed or not.
+    pub changes: watch::Receiver<Arc<Config>>,
     /// Whose certificates are trusted.
     pub trust: Trust,
     /// What opens the byte streams below the sockets.
@@ -88,6 +91,22 @@ pub struct Ingest<P, S> {
     pub on_live: Option<OnLive>,
     /// Told when an account's artifact is refused, so that it can ask for a new one. It must not block.
     pub on_refused: Option<OnRefused>,
+}
+
+/// What may change while it runs, read at each use.
+#[derive(Debug)]
+struct Live {
+    /// Whether events carry the source item.
+    raw: AtomicBool,
+    /// Most events published at once.
+    publish_batch_max: AtomicUsize,
+}
+
+impl Live {
+    fn take(&self, config: &IngestConfig) {
+        self.raw.store(config.raw, Ordering::Relaxed);
+        self.publish_batch_max.store(config.publish_batch_max, Ordering::Relaxed);
+    }
 }
 
 /// What happened to an account's artifact.
@@ -135,7 +154,8 @@ where
     E: fmt::Display + Send + 'static,
 {
     let Ingest {
-        config,
+        mut config,
+        mut changes,
         trust,
         dial,
         clock,
@@ -154,6 +174,7 @@ where
     } = ingest;
     let look = Arc::new(Notify::new());
     let buffer = Buffer::new(config.buffer_max_bytes, counters.clone());
+    let live = Arc::new(Live { raw: config.raw.into(), publish_batch_max: config.publish_batch_max.into() });
     let shared = Shared {
         timing: (&config).into(),
         limits: (&config).into(),
@@ -162,7 +183,8 @@ where
         clock,
         marks: marks.clone(),
         recorder,
-        raw: config.raw,
+        live: live.clone(),
+        health: health.clone(),
         depth_max: config.depth_max,
         translate,
         buffer: buffer.clone(),
@@ -175,39 +197,48 @@ where
     // Whether a managed service lets us publish shows with the first message, which has to come from a socket.
     signs.topics.meet();
     let mut publisher = JoinSet::new();
-    publisher.spawn(publisher::run(buffer.clone(), events, quarantine, config.publish_batch_max, counters.clone(), signs));
+    publisher.spawn(publisher::run(buffer.clone(), events, quarantine, live.clone(), counters.clone(), signs));
     let (found, mut scans) = mpsc::channel(1);
     let mut scanner = JoinSet::new();
-    scanner.spawn(scan_on(scan, scan_every, look, found, health.pulse("scanner"), health.condition("artifacts")));
+    scanner.spawn(scan_on(scan, scan_every, look.clone(), found, health.pulse("scanner"), health.condition("artifacts")));
     health.started();
     let mut keeper = JoinSet::new();
     if let Some(marks) = &marks {
-        keeper.spawn(marks::keep(marks.clone(), buffer.clone()));
+        keeper.spawn(marks::keep(marks.clone(), buffer.clone(), health.pulse("marks")));
     }
 
     let mut accounts = Accounts::new(shared, shutdown.clone(), config.start_spread_ms);
     let mut reports = interval(REPORT_EVERY);
     reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut reported = Counts::default();
-    loop {
-        tokio::select! {
-            biased;
-            () = shutdown.requested() => break,
-            Some(ended) = accounts.tasks.join_next_with_id() => accounts.forget(&ended),
-            _ = publisher.join_next() => return Err(IngestError::Broken("publisher")),
-            changes = scans.recv() => match changes {
-                Some(changes) => accounts.apply(changes),
-                None => return Err(IngestError::Broken("scanner")),
-            },
-            _ = reports.tick() => {
-                let counts = counters.read();
-                if counts != reported {
-                    reported = counts;
-                    counts.log("ingest");
+    let accounting = async {
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => return Ok(()),
+                Some(ended) = accounts.tasks.join_next_with_id() => accounts.forget(&ended),
+                _ = publisher.join_next() => return Err(IngestError::Broken("publisher")),
+                changes = scans.recv() => match changes {
+                    Some(changes) => accounts.apply(changes),
+                    None => return Err(IngestError::Broken("scanner")),
+                },
+                Ok(()) = changes.changed() => {
+                    config = changes.borrow_and_update().ingest.clone();
+                    live.take(&config);
+                    // Whoever has put artifacts there and says so need not wait for the next look.
+                    look.notify_one();
+                }
+                _ = reports.tick() => {
+                    let counts = counters.read();
+                    if counts != reported {
+                        reported = counts;
+                        counts.log("ingest");
+                    }
                 }
             }
         }
-    }
+    };
+    health.pulse("accounts").watch(accounting).await?;
 
     let grace = Duration::from_secs(config.drain_timeout_s);
     // A stop was asked for, so there is a deadline.
@@ -334,8 +365,9 @@ impl Accounts {
         for (name, artifact) in &self.artifacts {
             if !self.running.contains_key(name) {
                 let (sender, receiver) = watch::channel(artifact.clone());
-                let task =
-                    self.tasks.spawn(Account::new(self.shared.clone(), receiver, fastrand::u64(0..=wait_max)).run(self.shutdown.clone()));
+                let account = Account::new(self.shared.clone(), receiver, fastrand::u64(0..=wait_max));
+                let (pulse, shutdown) = (self.shared.health.pulse("account"), self.shutdown.clone());
+                let task = self.tasks.spawn(contained(async move { pulse.watch(account.run(shutdown)).await }));
                 self.running.insert(name.clone(), Running { task, artifact: Some(sender) });
             }
         }
@@ -350,7 +382,7 @@ impl Accounts {
         let Some(name) = self.running.iter().find(|(_, running)| running.task.id() == id).map(|(name, _)| name.clone()) else { return };
         self.running.remove(&name);
         if ended.is_err() {
-            tracing::error!(account = name, "the account's task panicked; it is started again");
+            tracing::error!(account = name, "the account's task panicked, as the record before says where; it is started again");
         }
     }
 }

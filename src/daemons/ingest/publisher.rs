@@ -6,10 +6,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+use super::Live;
 use super::buffer::Buffer;
 use super::counters::Counters;
 use crate::bus::{PublishError, Refusal};
@@ -75,8 +77,8 @@ pub(super) struct Signs {
 }
 
 /// Publishes until the buffer is closed and empty.
-pub(super) async fn run<P: Publish>(buffer: Buffer, events: P, quarantine: P, batch_max: usize, counters: Arc<Counters>, signs: Signs) {
-    while let Some(batch) = buffer.take(batch_max).await {
+pub(super) async fn run<P: Publish>(buffer: Buffer, events: P, quarantine: P, live: Arc<Live>, counters: Arc<Counters>, signs: Signs) {
+    while let Some(batch) = buffer.take(live.publish_batch_max.load(Relaxed)).await {
         let (began, taken_at) = (Instant::now(), SystemTime::now());
         let refused = confirm("events", &events, &batch.events, &counters, &signs).await;
         let mut aside = batch.quarantine.clone();

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -15,6 +15,7 @@ use crate::runtime::backoff::Backoff;
 use crate::runtime::clock::Now;
 use crate::runtime::health::{Condition, Health, Pulse};
 use crate::runtime::shutdown::Shutdown;
+use crate::runtime::telemetry::TRAIL;
 use crate::runtime::trace::{Stage, Tracer};
 use crate::schema::ids;
 
@@ -23,6 +24,7 @@ use super::counters::SnapshotCounters;
 use super::gather::{Decoded, Work};
 use super::lane::{Lane, Target};
 use super::poison;
+use super::rules::Rules;
 
 /// Chunks that wait for a lane, beside its backlog. Deliveries in them are bounded by the subscription's in-flight window, other work comes 500 at once.
 const CHUNKS_MAX: usize = 64;
@@ -34,16 +36,12 @@ pub(super) struct ConsumerSettings {
     pub name: &'static str,
     /// What its writes are in a trace.
     pub stage: Stage,
-    /// Most deliveries in one write.
-    pub batch_max: usize,
     /// Shortest time between two writes of a lane.
     pub linger: Duration,
     /// Deliveries of one message beyond which it is taken for what the process dies of.
     pub attempts_max: u32,
     /// Age beyond which an event changes nothing.
     pub horizon_ms: i64,
-    /// How long a drain may take.
-    pub drain_timeout: Duration,
     /// The clock.
     pub now: Now,
 }
@@ -56,6 +54,8 @@ pub(super) struct Consumer {
     pub quarantine: Publisher,
     /// How it behaves.
     pub settings: ConsumerSettings,
+    /// What may change while it runs.
+    pub rules: watch::Receiver<Arc<Rules>>,
     /// What it counts.
     pub counters: Arc<SnapshotCounters>,
     /// Whether its lanes go on.
@@ -78,7 +78,7 @@ impl Consumer {
         mut extra: mpsc::Receiver<Vec<Work>>,
         shutdown: Shutdown,
     ) -> Result<u64, ConsumerError> {
-        let Self { mut subscriber, quarantine, settings, counters, health, subscribed, tracer } = self;
+        let Self { mut subscriber, quarantine, settings, rules, counters, health, subscribed, tracer } = self;
         let mut tasks = JoinSet::new();
         let mut senders = Vec::with_capacity(lanes.len());
         for lane in lanes {
@@ -90,6 +90,7 @@ impl Consumer {
                 acker: subscriber.acker(),
                 quarantine: quarantine.clone(),
                 settings,
+                rules: rules.clone(),
                 counters: Arc::clone(&counters),
                 shutdown: shutdown.clone(),
                 has_blamed: false,
@@ -101,39 +102,39 @@ impl Consumer {
         tracing::info!(consumer = settings.name, lanes = senders.len(), "consuming");
         subscribed.meet();
         let mut extra_open = true;
-        let mut lane_ended = None;
-        loop {
-            let work: Vec<Work> = tokio::select! {
-                biased;
-                () = shutdown.requested() => break,
-                ended = tasks.join_next() => {
-                    lane_ended = ended;
-                    break;
-                }
-                more = extra.recv(), if extra_open => more.unwrap_or_else(|| { extra_open = false; Vec::new() }),
-                next = subscriber.next() => match next {
-                    Ok(deliveries) => {
-                        subscribed.meet();
-                        count_delivered(&counters, deliveries)
-                    }
-                    Err(SubscribeError::Closed) => return Err(ConsumerError::Closed(settings.name)),
-                    Err(error) => {
-                        if let Some(why) = error.barred() {
-                            subscribed.miss(why);
+        let distributing = async {
+            loop {
+                let work: Vec<Work> = tokio::select! {
+                    biased;
+                    () = shutdown.requested() => return Ok(None),
+                    ended = tasks.join_next() => return Ok(ended),
+                    more = extra.recv(), if extra_open => more.unwrap_or_else(|| { extra_open = false; Vec::new() }),
+                    next = subscriber.next() => match next {
+                        Ok(deliveries) => {
+                            subscribed.meet();
+                            count_delivered(&counters, deliveries)
                         }
-                        tracing::warn!(consumer = settings.name, %error, "the bus cannot be read; trying again");
-                        Vec::new()
-                    }
-                },
-            };
-            if !distribute(work, &senders, &shutdown).await {
-                break;
+                        Err(SubscribeError::Closed) => return Err(ConsumerError::Closed(settings.name)),
+                        Err(error) => {
+                            if let Some(why) = error.barred() {
+                                subscribed.miss(why);
+                            }
+                            tracing::warn!(consumer = settings.name, %error, "the bus cannot be read; trying again");
+                            Vec::new()
+                        }
+                    },
+                };
+                if !distribute(work, &senders, &shutdown).await {
+                    return Ok(None);
+                }
             }
-        }
+        };
+        let lane_ended = health.pulse("distributor").watch(distributing).await?;
         drop(senders);
         tracing::info!(consumer = settings.name, in_flight = subscriber.counters().in_flight(), "stopping; writing what was taken");
         // `deadline` starts to count with the request; a lane that ended by itself leaves the others the same time.
-        let deadline = shutdown.deadline(settings.drain_timeout).unwrap_or_else(|| Instant::now() + settings.drain_timeout);
+        let grace = rules.borrow().drain_timeout;
+        let deadline = shutdown.deadline(grace).unwrap_or_else(|| Instant::now() + grace);
         let mut failed = lane_ended.into_iter().any(|ended| ended.is_err());
         let drained = loop {
             match tokio::time::timeout_at(deadline, tasks.join_next()).await {
@@ -204,6 +205,7 @@ struct LaneTask<T> {
     acker: Acker,
     quarantine: Publisher,
     settings: ConsumerSettings,
+    rules: watch::Receiver<Arc<Rules>>,
     counters: Arc<SnapshotCounters>,
     shutdown: Shutdown,
     /// It has set aside what the process may have died of.
@@ -216,9 +218,16 @@ impl<T: Target> LaneTask<T> {
     async fn run(mut self) {
         let mut backlog = Backlog::default();
         let mut not_before = Instant::now();
+        let mut rules = Arc::clone(&self.rules.borrow_and_update());
+        self.lane.adopt(Arc::clone(&rules));
         while self.gather(&mut backlog, not_before).await {
             not_before = Instant::now() + self.settings.linger;
-            let mut batch = backlog.take(T::CONVERSATIONS_MAX, self.settings.batch_max);
+            // A look at a number; the rules themselves are fetched where they are others.
+            if self.rules.has_changed().unwrap_or(false) {
+                rules = Arc::clone(&self.rules.borrow_and_update());
+                self.lane.adopt(Arc::clone(&rules));
+            }
+            let mut batch = backlog.take(T::CONVERSATIONS_MAX, rules.batch_max);
             self.settle_suspects(&mut batch).await;
             self.settle(&batch).await;
             SnapshotCounters::add(&self.counters.batches, 1);
@@ -262,6 +271,7 @@ impl<T: Target> LaneTask<T> {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         let mut failures = 0u32;
         let (began, began_at) = (Instant::now(), SystemTime::now());
+        self.trail(batch, decoded, "delivery");
         loop {
             self.pulse.begin();
             match self.lane.process(batch, decoded).await {
@@ -283,6 +293,7 @@ impl<T: Target> LaneTask<T> {
         if failures > 0 {
             tracing::info!(consumer = self.settings.name, failures, "written again");
         }
+        self.trail(batch, decoded, "written");
         let now = (self.settings.now)();
         let ages = decoded.events.iter().map(|(_, event)| u64::try_from(now.since(event.received_at)).unwrap_or(0));
         self.counters.lag.observe_all(ages.map(Duration::from_millis));
@@ -302,6 +313,19 @@ impl<T: Target> LaneTask<T> {
         for (_, event) in &decoded.events {
             if let Some(trace) = self.tracer.of(event.id.raw()) {
                 trace.tell(self.settings.stage, began_at, written_at, event);
+            }
+        }
+    }
+
+    /// Says of each event of the batch how far it is.
+    fn trail(&self, batch: &[Work], decoded: &Decoded<'_>, stage: &'static str) {
+        if !tracing::enabled!(target: TRAIL, tracing::Level::DEBUG) {
+            return;
+        }
+        for (index, event) in &decoded.events {
+            if let Work::Delivery(Delivery { ack, attempt, .. }) = &batch[*index] {
+                let (id, connection) = (event.id.raw(), event.connection.raw());
+                tracing::debug!(target: TRAIL, consumer = self.settings.name, event = ?id, connection = ?connection, delivery = ?ack, attempt, "{stage}");
             }
         }
     }
@@ -408,6 +432,8 @@ mod tests {
 
         const CONVERSATIONS_MAX: usize = 10;
 
+        fn adopt(&mut self, _: Arc<Rules>) {}
+
         async fn resolve(&self, _: &[Claims]) -> Result<Vec<Resolved>, LaneError> {
             Ok(Vec::new())
         }
@@ -446,18 +472,19 @@ mod tests {
         let settings = ConsumerSettings {
             name: "views",
             stage: Stage::ApplyViews,
-            batch_max: 8,
             linger: Duration::ZERO,
             attempts_max: 3,
             horizon_ms: 1 << 40,
-            drain_timeout: PATIENCE,
             now: clock::now,
         };
+        let mut config = crate::config::Config::default();
+        (config.snapshot.batch_max, config.snapshot.drain_timeout_s) = (8, PATIENCE.as_secs());
+        let rules = watch::channel(Arc::new(Rules::new(&config).unwrap())).1;
         let subscriber = bus.subscriber("events", "views").await.unwrap();
         let (quarantine, health) = (bus.publisher("quarantine").unwrap(), Health::new(Duration::from_millis(20)));
         let subscribed = health.condition("views");
         health.started();
-        Consumer { subscriber, quarantine, settings, counters: Arc::default(), health, subscribed, tracer: Tracer::default() }
+        Consumer { subscriber, quarantine, settings, rules, counters: Arc::default(), health, subscribed, tracer: Tracer::default() }
     }
 
     async fn run_with(consumer: Consumer, shutdown: &Shutdown) -> Result<u64, ConsumerError> {

@@ -7,20 +7,19 @@ use crate::documents::{Documents, HistoryPage, PAGE_MAX};
 use crate::runtime::clock;
 use crate::schema::state::{AccountState, ConversationState};
 use crate::schema::time::Millis;
-use crate::transform::materialize::{AccountDocumentBatch, Keep, MaterializeError, SummaryBatch, SummaryWrite, Tally, WriteOutcome};
+use crate::transform::materialize::{AccountDocumentBatch, MaterializeError, SummaryBatch, SummaryWrite, Tally, WriteOutcome};
 use crate::transform::repair::{self, Store};
 use crate::transform::resolve::{Claims, Resolved};
 
 use super::counters::SnapshotCounters;
 use super::gather::{AccountGroup, Decoded, Group, Item, Work};
 use super::lane::{Folded, LaneError, Loaded, ROUNDS_MAX, Target, Want, decode, decode_account};
-use super::policies::Policies;
+use super::rules::Rules;
 
 /// The documents.
 pub(super) struct DocumentsTarget {
     documents: Documents,
-    policies: Arc<Policies>,
-    keep: Keep,
+    rules: Arc<Rules>,
     counters: Arc<SnapshotCounters>,
     /// The few accounts' states, as the store has them.
     accounts: HashMap<String, (AccountState, u64)>,
@@ -30,10 +29,10 @@ pub(super) struct DocumentsTarget {
 const ACCOUNTS_MAX: usize = 10_000;
 
 impl DocumentsTarget {
-    /// Writes to `documents` what `keep` says.
+    /// Writes to `documents` what `rules` say.
     #[must_use]
-    pub(super) fn new(documents: Documents, policies: Arc<Policies>, keep: Keep, counters: Arc<SnapshotCounters>) -> Self {
-        Self { documents, policies, keep, counters, accounts: HashMap::new() }
+    pub(super) fn new(documents: Documents, rules: Arc<Rules>, counters: Arc<SnapshotCounters>) -> Self {
+        Self { documents, rules, counters, accounts: HashMap::new() }
     }
 
     /// What the newest messages of the history say of a conversation whose summary is lost; `None` where there are none.
@@ -74,6 +73,10 @@ impl Target for DocumentsTarget {
     /// A write is a transaction, so the whole batch is one.
     const CONVERSATIONS_MAX: usize = usize::MAX;
 
+    fn adopt(&mut self, rules: Arc<Rules>) {
+        self.rules = rules;
+    }
+
     async fn resolve(&self, claims: &[Claims]) -> Result<Vec<Resolved>, LaneError> {
         Ok(self.documents.resolve(claims).await?)
     }
@@ -101,9 +104,9 @@ impl Target for DocumentsTarget {
         loaded: Loaded,
         now: Millis,
     ) -> Result<Option<Folded<SummaryWrite>>, MaterializeError> {
-        let policy = self.policies.of(group.account);
+        let policy = self.rules.policies.of(group.account);
         let is_known = loaded.state.is_some();
-        let mut folding = SummaryBatch::new(group.account, group.conversation, loaded.state, loaded.rev, policy, now, self.keep);
+        let mut folding = SummaryBatch::new(group.account, group.conversation, loaded.state, loaded.rev, policy, now, self.rules.keep);
         for &item in &group.items {
             match item {
                 Item::Event(place) => folding.apply(&decoded.events[place].1),
@@ -138,7 +141,8 @@ impl Target for DocumentsTarget {
             for (account, places) in std::mem::take(&mut pending) {
                 let stored = self.accounts.remove(account);
                 let rev = stored.as_ref().map_or(0, |(_, rev)| *rev);
-                let mut folding = AccountDocumentBatch::new(account, stored, self.policies.of(account), now, self.keep.summary_ttl_ms);
+                let mut folding =
+                    AccountDocumentBatch::new(account, stored, self.rules.policies.of(account), now, self.rules.keep.summary_ttl_ms);
                 places.iter().for_each(|&place| folding.apply(&decoded.events[place].1));
                 let tally = folding.tally;
                 match folding.finish()? {

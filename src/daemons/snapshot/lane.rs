@@ -17,6 +17,7 @@ use crate::views::ViewsError;
 
 use super::counters::SnapshotCounters;
 use super::gather::{AccountGroup, Decoded, Gathered, Group, Item, Work};
+use super::rules::Rules;
 use super::states::States;
 
 /// Rounds that one batch may lose against other writers before it is put off.
@@ -99,6 +100,9 @@ pub(super) trait Target: Send + Sync {
         rev > 0
     }
 
+    /// Folds by these rules from now on. Between two batches only.
+    fn adopt(&mut self, rules: Arc<Rules>);
+
     /// Claims the batch's messages and deletes in the store's index.
     fn resolve(&self, claims: &[Claims]) -> impl Future<Output = Result<Vec<Resolved>, LaneError>> + Send;
 
@@ -146,6 +150,11 @@ impl<T: Target> Lane<T> {
     #[must_use]
     pub(super) fn new(target: T, states_max_bytes: usize, counters: Arc<SnapshotCounters>, now: Now) -> Self {
         Self { target, states: States::new(states_max_bytes), counters, now }
+    }
+
+    /// Folds by these rules from the next batch on.
+    pub(super) fn adopt(&mut self, rules: Arc<Rules>) {
+        self.target.adopt(rules);
     }
 
     /// Folds and writes a batch.

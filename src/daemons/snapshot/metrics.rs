@@ -9,6 +9,7 @@ use crate::bus::{self, Backlog, PublishCounters};
 use crate::documents::Documents;
 use crate::runtime::exposition::{Expose, Labels, Page};
 use crate::runtime::histogram::Histogram;
+use crate::runtime::supervise::Report;
 
 /// The numbers of one snapshot.
 pub struct SnapshotMetrics {
@@ -45,6 +46,27 @@ impl Expose for SnapshotMetrics {
         }
         self.firestore(page);
     }
+}
+
+impl Report for SnapshotMetrics {
+    fn summary(&self) -> String {
+        let of = |name: &str, counters: &Option<Arc<SnapshotCounters>>| {
+            let counters = counters.as_ref()?;
+            let waiting = (*counters.backlog.lock().unwrap_or_else(PoisonError::into_inner)).and_then(|backlog| backlog.messages);
+            let waiting = waiting.map_or_else(String::new, |messages| format!("{messages} wait, "));
+            Some(format!("{name}: {waiting}{} in flight", in_flight(counters)))
+        };
+        [of("views", &self.views), of("documents", &self.documents)].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
+
+    fn given_up(&self) -> Option<String> {
+        let left: u64 = [&self.views, &self.documents].into_iter().flatten().map(|counters| in_flight(counters)).sum();
+        (left > 0).then(|| format!("{left} deliveries that were not answered; they are delivered again"))
+    }
+}
+
+fn in_flight(counters: &SnapshotCounters) -> u64 {
+    counters.subscriber.get().map_or(0, |subscriber| subscriber.in_flight())
 }
 
 fn deliveries(page: &mut Page<'_>, consumers: &Consumers<'_>) {

@@ -11,8 +11,8 @@ mod gather;
 mod lane;
 mod metrics;
 mod poison;
-mod policies;
 mod refill;
+mod rules;
 mod sample;
 mod states;
 mod views;
@@ -21,17 +21,16 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch as channel};
 
 use crate::bus::{Bus, BusError};
-use crate::config::{Config, HistoryScope, RedisConfig};
+use crate::config::{Config, RedisConfig};
 use crate::documents::Documents;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::clock::{self, Now};
-use crate::runtime::health::{Condition, Health};
+use crate::runtime::health::{Condition, Health, Pulse};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::trace::{Stage, Tracer};
-use crate::transform::materialize::Keep;
 use crate::transform::policy::PolicyError;
 use crate::views::{ViewsError, Writer};
 
@@ -42,7 +41,7 @@ use sample::Sampler;
 pub use consumer::ConsumerError;
 pub use counters::SnapshotCounters;
 pub use metrics::SnapshotMetrics;
-pub use policies::Policies;
+pub use rules::{Policies, Rules};
 pub use sample::RedisGauges;
 
 /// Waits between two looks for a Redis that is down at the start.
@@ -73,6 +72,8 @@ pub enum SnapshotError {
 pub struct Snapshot {
     /// The config.
     pub config: Arc<Config>,
+    /// The config whenever it was read again, changed or not; what cannot change while it runs is as above.
+    pub changes: channel::Receiver<Arc<Config>>,
     /// The bus.
     pub bus: Bus,
     /// The documents; written by the `documents` consumer, and read by `views` to refill Redis.
@@ -101,21 +102,22 @@ impl Snapshot {
     /// # Errors
     /// Where something is missing at the start, a consumer gives up, or the drain is incomplete.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), SnapshotError> {
-        let policies = Arc::new(Policies::new(&self.config)?);
+        let (rules, current) = channel::channel(Arc::new(Rules::new(&self.config)?));
+        let ruling = tokio::spawn(follow(self.changes.clone(), rules));
         let report = tokio::spawn(report([Arc::clone(&self.views_counters), Arc::clone(&self.documents_counters)], shutdown.clone()));
         let needs = |name, is_run: bool| is_run.then(|| self.health.condition(name));
         let (redis, views, documents) = (needs("redis", self.views), needs("views", self.views), needs("documents", self.write_documents));
         self.health.started();
-        let sampling = tokio::spawn(self.sampler()?.run());
+        let sampling = tokio::spawn(self.sampler()?.run(self.health.pulse("sampler")));
         let views = async {
             match (redis, views) {
-                (Some(redis), Some(subscribed)) => self.run_views(Arc::clone(&policies), redis, subscribed, shutdown.clone()).await,
+                (Some(redis), Some(subscribed)) => self.run_views(current.clone(), redis, subscribed, shutdown.clone()).await,
                 _ => Ok(0),
             }
         };
         let documents = async {
             match documents {
-                Some(subscribed) => self.run_documents(Arc::clone(&policies), subscribed, shutdown.clone()).await,
+                Some(subscribed) => self.run_documents(current.clone(), subscribed, shutdown.clone()).await,
                 None => Ok(0),
             }
         };
@@ -123,6 +125,7 @@ impl Snapshot {
         let (views, documents) = tokio::join!(stop_all(views, &shutdown), stop_all(documents, &shutdown));
         report.abort();
         sampling.abort();
+        ruling.abort();
         for counters in [&self.views_counters, &self.documents_counters] {
             log_counters(counters);
         }
@@ -134,7 +137,7 @@ impl Snapshot {
 
     async fn run_views(
         &self,
-        policies: Arc<Policies>,
+        rules: channel::Receiver<Arc<Rules>>,
         redis: Condition,
         subscribed: Condition,
         shutdown: Shutdown,
@@ -150,7 +153,8 @@ impl Snapshot {
             let counters = Arc::clone(&self.views_counters);
             marks.push(writer.mark());
             let refill = refill::Refill { documents: self.documents.clone(), floor: Arc::clone(&floor), counters: Arc::clone(&counters) };
-            let target = views::ViewsTarget::new(writer, refill, Arc::clone(&policies), Arc::clone(&counters));
+            let current = Arc::clone(&rules.borrow());
+            let target = views::ViewsTarget::new(writer, refill, current, Arc::clone(&counters));
             lanes.push(Lane::new(target, config.snapshot.states_max_bytes / lanes_no, counters, self.now));
         }
         let (work, extra) = mpsc::channel(1);
@@ -168,36 +172,27 @@ impl Snapshot {
         };
         let known = watch.begin().await?;
         let watching = tokio::spawn(watch.run(known, shutdown.clone()));
-        let consumer = self
-            .consumer(("views", Stage::ApplyViews), &config.bus.views_subscription, Duration::ZERO, &self.views_counters, subscribed)
-            .await?;
+        let consumer = self.consumer(("views", Stage::ApplyViews), Duration::ZERO, &self.views_counters, rules, subscribed).await?;
         let left = consumer.run(lanes, extra, shutdown).await;
         watching.abort();
         Ok(left?)
     }
 
-    async fn run_documents(&self, policies: Arc<Policies>, subscribed: Condition, shutdown: Shutdown) -> Result<u64, SnapshotError> {
+    async fn run_documents(
+        &self,
+        rules: channel::Receiver<Arc<Rules>>,
+        subscribed: Condition,
+        shutdown: Shutdown,
+    ) -> Result<u64, SnapshotError> {
         let config = &self.config;
-        let keep = Keep {
-            summary_ttl_ms: seconds(config.documents.summary_ttl_s),
-            message_ttl_ms: seconds(config.history.ttl_s),
-            high_value_only: config.history.scope == HistoryScope::HighValue,
-        };
-        let target = documents::DocumentsTarget::new(self.documents.clone(), policies, keep, Arc::clone(&self.documents_counters));
+        let current = Arc::clone(&rules.borrow());
+        let target = documents::DocumentsTarget::new(self.documents.clone(), current, Arc::clone(&self.documents_counters));
         // One lane: the store has one writer, and batches are larger for it.
         let lanes = vec![Lane::new(target, config.snapshot.states_max_bytes, Arc::clone(&self.documents_counters), self.now)];
         let (_work, extra) = mpsc::channel(1);
-        let pruning = tokio::spawn(prune(self.documents.clone(), shutdown.clone()));
+        let pruning = tokio::spawn(prune(self.documents.clone(), self.health.pulse("pruning"), shutdown.clone()));
         let linger = Duration::from_millis(config.documents.linger_ms);
-        let consumer = self
-            .consumer(
-                ("documents", Stage::ApplyDocuments),
-                &config.bus.documents_subscription,
-                linger,
-                &self.documents_counters,
-                subscribed,
-            )
-            .await?;
+        let consumer = self.consumer(("documents", Stage::ApplyDocuments), linger, &self.documents_counters, rules, subscribed).await?;
         let left = consumer.run(lanes, extra, shutdown).await;
         pruning.abort();
         Ok(left?)
@@ -206,12 +201,13 @@ impl Snapshot {
     async fn consumer(
         &self,
         (name, stage): (&'static str, Stage),
-        subscription: &str,
         linger: Duration,
         counters: &Arc<SnapshotCounters>,
+        rules: channel::Receiver<Arc<Rules>>,
         subscribed: Condition,
     ) -> Result<Consumer, SnapshotError> {
         let bus = &self.config.bus;
+        let subscription = if name == "views" { &bus.views_subscription } else { &bus.documents_subscription };
         let subscriber = self.bus.subscriber(&bus.topic, subscription).await?;
         let quarantine = self.bus.publisher(&bus.quarantine_topic)?;
         // Each service has counters of its own, so they are set once.
@@ -223,13 +219,12 @@ impl Snapshot {
             settings: ConsumerSettings {
                 name,
                 stage,
-                batch_max: self.config.snapshot.batch_max,
                 linger,
                 attempts_max: bus.attempts_max(),
-                horizon_ms: seconds(self.config.redis.conversation_ttl_s),
+                horizon_ms: milliseconds(self.config.redis.conversation_ttl_s),
                 now: self.now,
-                drain_timeout: Duration::from_secs(self.config.snapshot.drain_timeout_s),
             },
+            rules,
             counters: Arc::clone(counters),
             health: self.health.clone(),
             subscribed,
@@ -291,8 +286,23 @@ where
     result
 }
 
+/// Has the lanes take up what the config says whenever it was read again.
+async fn follow(mut configs: channel::Receiver<Arc<Config>>, rules: channel::Sender<Arc<Rules>>) {
+    while configs.changed().await.is_ok() {
+        let config = Arc::clone(&configs.borrow_and_update());
+        match Rules::new(&config) {
+            Ok(new) => {
+                rules.send_replace(Arc::new(new));
+                tracing::debug!("the rules of the config hold from the next batch on");
+            }
+            // Whoever read it has compiled it before.
+            Err(error) => tracing::error!(%error, "the rules of the config do not compile; those before them stay in use"),
+        }
+    }
+}
+
 /// Deletes expired documents, a little at a time.
-async fn prune(documents: Documents, shutdown: Shutdown) {
+async fn prune(documents: Documents, pulse: Pulse, shutdown: Shutdown) {
     const PAGE: usize = 500;
     let mut wait = Duration::from_secs(60);
     loop {
@@ -300,7 +310,7 @@ async fn prune(documents: Documents, shutdown: Shutdown) {
             () = shutdown.requested() => return,
             () = tokio::time::sleep(wait) => {}
         }
-        wait = match documents.prune(clock::now(), PAGE).await {
+        wait = match pulse.step(documents.prune(clock::now(), PAGE)).await {
             Ok(pruned) if pruned >= PAGE as u64 => Duration::from_secs(1),
             Ok(_) => Duration::from_secs(60),
             Err(error) => {
@@ -338,6 +348,6 @@ fn log_counters(counters: &SnapshotCounters) {
     tracing::info!("counted: {}", text.join(" "));
 }
 
-fn seconds(seconds: u64) -> i64 {
+fn milliseconds(seconds: u64) -> i64 {
     i64::try_from(seconds).unwrap_or(i64::MAX / 1000).saturating_mul(1000)
 }

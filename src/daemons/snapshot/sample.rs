@@ -6,13 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use crate::bus::Bus;
+use crate::runtime::health::Pulse;
 use crate::views::Writer;
 
 use super::counters::SnapshotCounters;
 
 /// Between two looks: often enough for an alert, seldom enough to cost nothing.
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
+/// Longest look; a service may try again for longer than anybody wants to know.
+const LOOK_MAX: Duration = Duration::from_secs(30);
 
 /// How Redis stood at the last look.
 #[derive(Debug, Default)]
@@ -41,14 +46,15 @@ pub(super) struct Sampler {
 
 impl Sampler {
     /// Looks until it is dropped.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(self, pulse: Pulse) {
         loop {
             for (subscription, counters) in &self.consumers {
-                let seen = self.bus.backlog(&self.topic, subscription).await.ok();
+                let looking = timeout(LOOK_MAX, self.bus.backlog(&self.topic, subscription));
+                let seen = pulse.step(looking).await.ok().and_then(Result::ok);
                 *counters.backlog.lock().unwrap_or_else(PoisonError::into_inner) = seen;
             }
             if let Some((writer, gauges)) = &self.redis {
-                look_at_redis(writer, gauges).await;
+                pulse.step(look_at_redis(writer, gauges)).await;
             }
             tokio::time::sleep(SAMPLE_EVERY).await;
         }

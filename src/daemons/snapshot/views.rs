@@ -14,14 +14,14 @@ use crate::views::Writer;
 use super::counters::SnapshotCounters;
 use super::gather::{AccountGroup, Decoded, Group, Item, Work};
 use super::lane::{Folded, LaneError, Loaded, ROUNDS_MAX, Target, Want, decode, decode_account};
-use super::policies::Policies;
 use super::refill::Refill;
+use super::rules::Rules;
 
 /// Redis, and the documents that refill it.
 pub(super) struct ViewsTarget {
     writer: Writer,
     refill: Refill,
-    policies: Arc<Policies>,
+    rules: Arc<Rules>,
     counters: Arc<SnapshotCounters>,
     /// The few accounts' states; every account of a shard fits.
     accounts: HashMap<String, Known>,
@@ -44,8 +44,8 @@ const ACCOUNTS_MAX: usize = 10_000;
 impl ViewsTarget {
     /// Writes through `writer`; what it has lost comes from `refill`.
     #[must_use]
-    pub(super) fn new(writer: Writer, refill: Refill, policies: Arc<Policies>, counters: Arc<SnapshotCounters>) -> Self {
-        Self { writer, refill, policies, counters, accounts: HashMap::new(), aside: HashMap::new() }
+    pub(super) fn new(writer: Writer, refill: Refill, rules: Arc<Rules>, counters: Arc<SnapshotCounters>) -> Self {
+        Self { writer, refill, rules, counters, accounts: HashMap::new(), aside: HashMap::new() }
     }
 
     /// Takes an account's state out of memory, to merge it with what Redis has.
@@ -139,6 +139,10 @@ impl Target for ViewsTarget {
         self.refill.floor.is_current(rev)
     }
 
+    fn adopt(&mut self, rules: Arc<Rules>) {
+        self.rules = rules;
+    }
+
     async fn resolve(&self, claims: &[Claims]) -> Result<Vec<Resolved>, LaneError> {
         let mut resolved = self.writer.resolve(claims).await?;
         self.resolve_lost(claims, &mut resolved).await;
@@ -167,7 +171,7 @@ impl Target for ViewsTarget {
         loaded: Loaded,
         now: Millis,
     ) -> Result<Option<Folded<ConversationWrite>>, MaterializeError> {
-        let policy = self.policies.of(group.account);
+        let policy = self.rules.policies.of(group.account);
         let (is_known, is_filled) = (loaded.state.is_some(), loaded.first_rev > 0 && loaded.state.is_some());
         let mut folding = ConversationBatch::new(group.account, group.conversation, loaded.state, loaded.rev, policy, now)
             .beginning_with(loaded.first_rev);
@@ -214,7 +218,8 @@ impl Target for ViewsTarget {
             for group in std::mem::take(&mut pending) {
                 let Known { state, rev, first_rev } = self.accounts.remove(group.account).unwrap_or_default();
                 let stored = Some((state.clone(), rev));
-                let mut folding = AccountBatch::new(group.account, stored, self.policies.of(group.account), now).beginning_with(first_rev);
+                let mut folding =
+                    AccountBatch::new(group.account, stored, self.rules.policies.of(group.account), now).beginning_with(first_rev);
                 if first_rev > 0 && state != AccountState::default() {
                     folding.refresh();
                 }

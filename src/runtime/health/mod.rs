@@ -6,6 +6,8 @@
 mod listener;
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -28,8 +30,15 @@ struct Shared {
     start: Instant,
     stall: Duration,
     started: AtomicBool,
-    pulses: Mutex<Vec<(&'static str, Weak<AtomicU64>)>>,
+    pulses: Mutex<Pulses>,
     conditions: Mutex<Vec<(&'static str, Why)>>,
+}
+
+#[derive(Debug, Default)]
+struct Pulses {
+    all: Vec<(&'static str, Weak<AtomicU64>)>,
+    /// With more than these, those that have ended are looked for: every time would be a square of thousands of accounts.
+    clean_at: usize,
 }
 
 /// Why a condition does not hold; `None` where it does.
@@ -66,8 +75,11 @@ impl Health {
     pub fn pulse(&self, name: &'static str) -> Pulse {
         let begun = Arc::new(AtomicU64::new(RESTING));
         let mut pulses = lock(&self.shared.pulses);
-        pulses.retain(|(_, begun)| begun.strong_count() > 0);
-        pulses.push((name, Arc::downgrade(&begun)));
+        if pulses.all.len() >= pulses.clean_at {
+            pulses.all.retain(|(_, begun)| begun.strong_count() > 0);
+            pulses.clean_at = 2 * pulses.all.len() + 16;
+        }
+        pulses.all.push((name, Arc::downgrade(&begun)));
         drop(pulses);
         Pulse { start: self.shared.start, begun }
     }
@@ -85,12 +97,18 @@ impl Health {
         self.shared.started.store(true, Relaxed);
     }
 
+    /// Whether [`Self::started`] was called.
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        self.shared.started.load(Relaxed)
+    }
+
     /// The loops that have been at one step for too long, and for how long.
     #[must_use]
     pub fn stalled(&self) -> Vec<Stalled> {
         let now = millis(self.shared.start);
         let pulses = lock(&self.shared.pulses);
-        let at_work = pulses.iter().filter_map(|(name, begun)| Some((*name, begun.upgrade()?.load(Relaxed))));
+        let at_work = pulses.all.iter().filter_map(|(name, begun)| Some((*name, begun.upgrade()?.load(Relaxed))));
         let ages =
             at_work.filter(|(_, begun)| *begun != RESTING).map(|(name, begun)| (name, Duration::from_millis(now.saturating_sub(begun))));
         ages.filter(|(_, age)| *age > self.shared.stall).map(|(part, age)| Stalled { part, age }).collect()
@@ -157,6 +175,27 @@ impl Pulse {
     pub fn rest(&self) {
         self.begun.store(RESTING, Relaxed);
     }
+
+    /// Runs a loop of which each turn without waiting is a step, and all its waiting is for work: it is stalled where it keeps its thread for too long,
+    /// and never where nothing comes. For a loop that waits for an answer in the middle of a step, [`Self::begin`] and [`Self::rest`] say more.
+    pub async fn watch<F: Future>(&self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        poll_fn(|context| {
+            self.begin();
+            let polled = work.as_mut().poll(context);
+            self.rest();
+            polled
+        })
+        .await
+    }
+
+    /// Waits for an answer, as one step.
+    pub async fn step<F: Future>(&self, answer: F) -> F::Output {
+        self.begin();
+        let answered = answer.await;
+        self.rest();
+        answered
+    }
 }
 
 /// Something that a daemon needs.
@@ -206,6 +245,43 @@ mod tests {
         tokio::time::advance(Duration::from_secs(60)).await;
         drop(at_work);
         assert_eq!(health.stalled(), [], "it has ended");
+    }
+
+    #[test]
+    fn a_loop_that_keeps_its_thread_is_told_and_one_that_waits_is_not() {
+        let health = Health::new(Duration::from_millis(20));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let (quiet, wedged) = (health.pulse("account"), health.pulse("account"));
+        let (go_on, wait) = std::sync::mpsc::sync_channel::<()>(0);
+        runtime.spawn(async move { quiet.watch(std::future::pending::<()>()).await });
+        let working = runtime.spawn(async move {
+            // A thread that is not given back, as by a loop without an end or a disk that does not answer.
+            wedged.watch(async move { wait.recv().is_ok() }).await
+        });
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        while health.stalled().is_empty() {
+            assert!(std::time::Instant::now() < end);
+            std::thread::yield_now();
+        }
+        assert_eq!(health.stalled().iter().map(|stalled| stalled.part).collect::<Vec<_>>(), ["account"], "one of the two");
+        go_on.send(()).unwrap();
+        assert!(runtime.block_on(working).unwrap());
+        assert_eq!(health.stalled(), []);
+    }
+
+    #[test]
+    fn thousands_of_loops_come_and_go() {
+        let health = Health::default();
+        let mut pulses = Vec::new();
+        for number in 0..20_000 {
+            pulses.push(health.pulse("account"));
+            if number % 3 == 0 {
+                pulses.swap_remove(number % pulses.len());
+            }
+        }
+        pulses.truncate(10);
+        (0..40_000).for_each(|_| drop(health.pulse("account")));
+        assert!(lock(&health.shared.pulses).all.len() < 100);
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(crate) const ACCOUNT: &str = "200000001";
 pub(crate) struct Place {
     dir: tempfile::TempDir,
     /// The config; [`Place::start`] writes it.
-    pub(super) config: Value,
+    pub(crate) config: Value,
 }
 
 impl Place {
@@ -90,6 +90,12 @@ impl Place {
         self.start_command("auth-refresh", args)
     }
 
+    /// The same with variables.
+    pub(crate) fn start_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Process {
+        self.write_config();
+        Process::start_with(self.dir(), &[&["auth-refresh"], args].concat(), variables)
+    }
+
     pub(super) fn start_command(&self, command: &str, args: &[&str]) -> Process {
         self.write_config();
         Process::start(self.dir(), &[&[command], args].concat())
@@ -107,7 +113,7 @@ impl Place {
         (output.status.code().unwrap(), output.stderr.join("\n"))
     }
 
-    pub(super) fn write_config(&self) {
+    pub(crate) fn write_config(&self) {
         // JSON is YAML. Replaced as a whole: a process that was started a moment ago may be reading it.
         self.write("new.yaml", &self.config.to_string(), 0o600);
         fs::rename(self.path("new.yaml"), self.path("convpipe.yaml")).unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::replayed::{auth_refresh, pipeline};
+use super::replayed::{auth_refresh, dashboard, pipeline};
 use super::scrape::Scrape;
 
 /// Those of an engine that needs a service of Google's.
@@ -41,8 +41,9 @@ fn scraped(scrape: &Scrape) -> BTreeMap<String, (String, BTreeSet<String>)> {
 async fn what_is_scraped_is_what_the_page_says() {
     let (ingest, snapshot) = pipeline().await;
     let refresh = tokio::task::spawn_blocking(auth_refresh).await.unwrap();
+    let dashboard = tokio::task::spawn_blocking(dashboard).await.unwrap();
     let mut all = BTreeMap::new();
-    for scrape in [&ingest, &snapshot, &refresh] {
+    for scrape in [&ingest, &snapshot, &refresh, &dashboard] {
         check_form(scrape);
         for (name, (kind, labels)) in scraped(scrape) {
             let entry = all.entry(name).or_insert_with(|| (kind, BTreeSet::new()));
@@ -73,7 +74,7 @@ fn check_form(scrape: &Scrape) {
     }
     for (label, value) in scrape.labels() {
         assert!(
-            ["le", "daemon", "version", "state", "outcome", "source", "reason", "class", "event", "topic", "consumer", "status"]
+            ["le", "daemon", "version", "state", "outcome", "source", "reason", "class", "event", "topic", "consumer", "status", "result"]
                 .contains(&label),
             "{label}"
         );

@@ -59,6 +59,16 @@ pub(crate) fn auth_refresh() -> Scrape {
     Scrape::of(&at)
 }
 
+/// A scrape of a dashboard that has read an empty Redis.
+pub(super) fn dashboard() -> Scrape {
+    let redis = RedisServer::start();
+    let place = Place::new(&redis.url(), "convpipe");
+    let daemon = place.start(&["dashboard", "--listen", "127.0.0.1:0", "--health", "127.0.0.1:0"]);
+    let at = address(&daemon);
+    wait_for(&at, "/readyz", 200);
+    Scrape::of(&at)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_numbers_of_a_replay_add_up() {
     let (ingest, snapshot) = pipeline().await;

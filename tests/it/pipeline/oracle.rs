@@ -102,6 +102,7 @@ async fn check(mut place: Place, case: u32, history: &History, delivery: &Delive
         documents.push(Arc::clone(&documents_counters));
         let service = Snapshot {
             config: Arc::new(place.config.clone()),
+            changes: tokio::sync::watch::channel(Arc::default()).1,
             bus: backends::bus(&place.config).await.unwrap(),
             documents: backends::documents(&place.config, Access::ReadWrite).await.unwrap(),
             now: convpipe::runtime::clock::now,

@@ -46,8 +46,8 @@ impl Place {
         config.redis.url = redis_url.to_owned();
         config.redis.prefix = prefix.to_owned();
         // Many run side by side.
-        config.health =
-            HealthConfig { ingest: Listen::default(), snapshot: Listen::default(), auth_refresh: Listen::default(), ..config.health };
+        let off = Listen::default();
+        config.health = HealthConfig { ingest: off, snapshot: off, auth_refresh: off, dashboard: off, ..config.health };
         config.high_value.lists = vec!["880001".to_owned()];
         Self { config, dir }
     }
@@ -79,13 +79,18 @@ impl Place {
 
     /// Starts `convpipe ARGS…` here, with this place's config.
     pub(crate) fn start(&self, args: &[&str]) -> Process {
+        self.start_with(args, &[])
+    }
+
+    /// The same with variables of its own.
+    pub(crate) fn start_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Process {
         let file = self.write_config();
         let mut all = vec!["--config", file.to_str().unwrap()];
         all.extend(args);
-        Process::start(self.dir(), &all)
+        Process::start_with(self.dir(), &all, variables)
     }
 
-    fn write_config(&self) -> PathBuf {
+    pub(crate) fn write_config(&self) -> PathBuf {
         let (file, new) = (self.dir().join("convpipe.yaml"), self.dir().join("new.yaml"));
         // JSON is YAML. Replaced as a whole: a process that was started a moment ago may be reading it.
         std::fs::write(&new, serde_json::to_vec(&self.config).unwrap()).unwrap();

@@ -116,6 +116,7 @@ async fn consume(config: &Config, arrival: &Arrival, workers: usize) -> Actual {
 async fn worker(config: &Config) -> Snapshot {
     Snapshot {
         config: Arc::new(config.clone()),
+        changes: tokio::sync::watch::channel(Arc::default()).1,
         bus: backends::bus(config).await.unwrap(),
         documents: backends::documents(config, Access::ReadWrite).await.unwrap(),
         now: || NOW,
