@@ -19,7 +19,6 @@ not answer, no ids are offered. The config is the one that the line names with
 
 Examples:
   source <(convpipe completions bash)
-  convpipe completions bash > ~/.local/share/bash-completion/completions/convpipe
   convpipe completions zsh > ~/.zfunc/_convpipe
   convpipe completions fish > ~/.config/fish/completions/convpipe.fish")]
 pub struct Args {

@@ -38,7 +38,9 @@ fn every_example_of_the_help_is_a_right_line() {
     // Two calls of one pipe are two lines.
     let calls: Vec<Vec<String>> = lines.iter().flat_map(|line| line.split(" | ").filter_map(call)).collect();
     assert!(calls.len() > 30, "only {} examples were found", calls.len());
-    let wrong: Vec<String> = calls.iter().filter_map(|words| why_not(words)).collect();
+    // What a shell would put in the place of a variable is not known here.
+    let whole = calls.iter().filter(|words| !words.iter().any(|word| word.starts_with('$')));
+    let wrong: Vec<String> = whole.filter_map(|words| why_not(words)).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

@@ -37,7 +37,7 @@ fn every_exit_code_that_the_help_names_is_reached() {
         ("replay --from-quarantine", &[], 1, "there is no bus here yet"),
         ("replay", &[], 2, "<FILE>"),
         ("replay all.jsonl --loop", &[], 2, "--loop never ends"),
-        ("replay convpipe.txt", &[], 65, "convpipe.txt:1:1: not JSON"),
+        ("replay convpipe.txt", &[], 65, "convpipe.txt:1:2: not JSON"),
         ("tail-priority --no-follow", &[NO_REDIS], 69, "redis"),
         ("inspect-fan 1", &[NO_REDIS], 69, "redis"),
         ("replay all.jsonl --to bus --checkpoint no/such/file", &[], 75, "cannot write the checkpoint"),

@@ -31,6 +31,7 @@ impl Place {
     }
 
     /// What a shell prints; `None` where there is no such shell.
+    #[expect(clippy::print_stderr, reason = "a shell that is passed over is told to whoever runs the tests")]
     fn run(&self, shell: &str, args: &[&str], script: &str) -> Option<Vec<String>> {
         let program = Path::new(env!("CARGO_BIN_EXE_convpipe")).parent().unwrap();
         let mut command = Command::new(shell);

@@ -20,7 +20,8 @@ struct Told(String);
 
 impl Told {
     fn line(&mut self, words: &[&str], said: &str) {
-        self.0.push_str(&format!("$ convpipe {}\n{}\n\n", quoted(words), said.trim_end()));
+        let line = format!("$ convpipe {}", quoted(words));
+        self.0.push_str(&format!("{}\n{}\n\n", line.trim_end(), said.trim_end()));
     }
 
     /// Records the error of a line that clap refuses, without the usage below it, which the help has.
@@ -158,9 +159,9 @@ fn the_usage_errors_are_the_recorded_ones() {
     for line in [
         "replay all.jsonl --loop",
         "replay all.jsonl --checkpoint at",
-        "replay all.jsonl --since 1m --until 2m",
+        "replay all.jsonl --since 2026-07-24 --until 2026-07-23",
         "replay - --to bus --loop",
-        "tail-priority --since 1m --until 2m",
+        "tail-priority --since 2026-07-24 --until 2026-07-23",
         "tail-priority --from-id x",
         "inspect-fan 1 --follow",
         "inspect-fan 1 --last 5000",
@@ -211,6 +212,6 @@ fn a_refused_line_ends_in_usage() {
     for line in ["tail-prioriy", "replay --since", "inspect-fan", "-o json", "config print --orign"] {
         let output = program.run(&line.split(' ').collect::<Vec<_>>());
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{line}: {}", stderr(&output));
-        assert!(stderr(&output).contains("Usage: convpipe"), "{line}: {}", stderr(&output));
+        assert!(stderr(&output).contains("For more information, try '--help'."), "{line}: {}", stderr(&output));
     }
 }
