@@ -10,7 +10,8 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio::net::TcpListener;
 use tonic::{Request, Response, Status};
 
-use crate::health::scrape::Scrape;
+use crate::health::replayed::address;
+use crate::health::scrape::{Scrape, wait_for};
 use crate::pipeline::place::{LIMIT, Place, wait_until};
 use crate::support::redis::RedisServer;
 
@@ -59,9 +60,11 @@ async fn send_through(place: &Place) {
     let auth = place.config.auth.dir.to_str().unwrap();
     let platform = place.start(&["replay", QUIET_EVENING, "--serve", "127.0.0.1:0", "--artifacts", auth, "--speed", "max", "--shift-time"]);
     platform.wait_stderr("serving 2 accounts on ws://127.0.0.1:", LIMIT);
-    let ingest = place.start(&["ingest", "--health", "127.0.0.1:0"]);
     let snapshot = place.start(&["snapshot", "--health", "127.0.0.1:0"]);
-    let (ingest_at, snapshot_at) = (crate::health::replayed::address(&ingest), crate::health::replayed::address(&snapshot));
+    let snapshot_at = address(&snapshot);
+    wait_for(&snapshot_at, "/readyz", 200);
+    let ingest = place.start(&["ingest", "--health", "127.0.0.1:0"]);
+    let ingest_at = address(&ingest);
     assert!(platform.wait(LIMIT).status.success());
     wait_until("all frames in both stores", async || {
         let (ingest, snapshot) = (Scrape::of(&ingest_at), Scrape::of(&snapshot_at));
