@@ -12,7 +12,8 @@ use super::{Program, golden, stderr};
 /// Nothing that has a value parser takes this.
 const NONSENSE: &str = "?!";
 /// Values for options whose error is about something else; the first that an option takes is its.
-const VALUES: [&str; 10] = ["1", "1-1", "10m", "2026-07-23", "event.is_tip", "127.0.0.1:0", "1x", "1/2", "off", "words"];
+const VALUES: [&str; 11] =
+    ["1", "1-1", "10m", "2026-07-23", "event.is_tip", "127.0.0.1:0", "1x", "1/2", "off", "words", "onlyfans:200000001:msg:1:received"];
 
 /// What was said of each line.
 #[derive(Default)]
