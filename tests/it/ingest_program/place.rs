@@ -64,11 +64,14 @@ impl Place {
         Process::start_with(self.dir.path(), args, variables)
     }
 
-    /// What a dry run of these recordings says: its end, and what it printed.
+    /// What a dry run of these recordings says: its end, and what it printed; nothing is `null`.
     pub(super) fn replay(&self, files: &[PathBuf]) -> (Output, Value) {
         let files: Vec<&str> = files.iter().map(|file| file.to_str().unwrap()).collect();
         let output = self.start(&[&["replay", "-o", "json"], &files[..]].concat()).wait(LIMIT);
-        let printed = serde_json::from_str(&output.stdout.join("\n")).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        let printed = match output.stdout.join("\n") {
+            nothing if nothing.is_empty() => Value::Null,
+            text => serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {output:?}")),
+        };
         (output, printed)
     }
 }

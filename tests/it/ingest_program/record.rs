@@ -116,7 +116,9 @@ async fn what_a_killed_process_recorded_is_played_and_its_torn_end_is_named() {
         assert_eq!(output.status.code(), Some(65), "{left} bytes: {said}");
         assert!(said.contains(torn.file_name().unwrap().to_str().unwrap()) && !said.contains("panicked"), "{left} bytes: {said}");
         let whole = if left < 4 { 0 } else { unpacked(&torn).matches('\n').count() };
-        assert_eq!(printed["counts"]["frames"], whole, "{left} bytes");
+        // Of a file without one whole line there is nothing to show.
+        let frames = if whole == 0 { Value::Null } else { whole.into() };
+        assert_eq!(printed["counts"]["frames"], frames, "{left} bytes");
     }
 
     // The next process begins a file of its own, and what it records is played too.
