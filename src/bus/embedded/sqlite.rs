@@ -8,9 +8,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use crate::bus::{BusError, StorageError};
 use crate::config::Durability;
 
-/// Pages that a connection keeps, KiB: a group commit, whose 4 MiB are compressed, stays in memory until it is written as a whole. A larger one
+/// Pages that a connection keeps, KiB: a group commit, whose 4 MiB are a quarter when compressed, stays in memory until it is written as a whole. A larger one
 /// begins to be written before its end, which costs nothing but the order of the writes. Once filled it stays with the process.
-const PAGE_CACHE_KIB: i64 = 3 * 1024;
+const PAGE_CACHE_KIB: i64 = 2 * 1024;
 
 /// What a file is to hold.
 pub(super) struct Layout {
