@@ -12,6 +12,7 @@ mod error;
 pub mod google;
 mod metrics;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -266,6 +267,12 @@ pub struct Delivery {
 pub struct AckId {
     lease: i64,
     index: u32,
+}
+
+impl fmt::Display for AckId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.lease, self.index)
+    }
 }
 
 /// What a subscription has not acked yet. The embedded engine counts it. Pub/Sub has no call that does (its metrics are minutes behind), so there

@@ -120,7 +120,9 @@ impl Context {
         let file = self.redis_file.borrow();
         let file = file.as_deref().filter(|file| super::dev::is_abandoned(file))?;
         let (name, dir) = (file.display(), file.parent().unwrap_or(file).display());
-        Some(format!("{name} was written by a `convpipe dev` that is not running any more: start `convpipe dev` again, or remove {dir}"))
+        Some(format!(
+            "{name} was written by a `convpipe dev` that is not running any more: start `convpipe dev` again, with --keep to go on with what is there, or remove {dir}"
+        ))
     }
 
     /// Starts the log of a daemon, on stderr.

@@ -2,6 +2,7 @@
 //!
 //! Owns the order in which these begin and end. Does not own what a daemon does, nor how a config is read again ([`super::reload`]).
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -113,7 +114,7 @@ impl Life {
 pub(super) fn run<D: Daemon>(context: &Context, daemon: &D) -> Result<Exit, CommandError> {
     let loaded = context.config_with(daemon.overrides())?;
     daemon.check(&loaded)?;
-    let config = Arc::new(loaded.config);
+    let (config, file) = (Arc::new(loaded.config), loaded.file);
     let logs = context.start_logging(&config.log)?;
     if let Some(note) = context.abandoned_dev() {
         tracing::warn!("{note}");
@@ -121,12 +122,18 @@ pub(super) fn run<D: Daemon>(context: &Context, daemon: &D) -> Result<Exit, Comm
     for TooLow { what, needed, allowed, hint } in limits::check(daemon.needs(&config)) {
         tracing::warn!(what, needed, allowed, hint, "a limit of the system is lower than what the config may take");
     }
-    let outcome = context.block_on(live(context, daemon, config, &logs));
+    let outcome = context.block_on(live(context, daemon, config, file, &logs));
     logs.tell_repeats(true);
     outcome
 }
 
-async fn live<D: Daemon>(context: &Context, daemon: &D, config: Arc<Config>, logs: &Logs) -> Result<Exit, CommandError> {
+async fn live<D: Daemon>(
+    context: &Context,
+    daemon: &D,
+    config: Arc<Config>,
+    file: Option<PathBuf>,
+    logs: &Logs,
+) -> Result<Exit, CommandError> {
     let shutdown = super::listen()?;
     let hangups = Hangups::listen().map_err(|error| CommandError::new(Exit::TryLater, "cannot listen to signals").caused_by(&error))?;
     let panics = Panics::catch(shutdown.clone());
@@ -145,12 +152,14 @@ async fn live<D: Daemon>(context: &Context, daemon: &D, config: Arc<Config>, log
         reloads: Reloads::default(),
         panics: panics.clone(),
     };
-    let reloader = Reloader { context, daemon, sender, supervised: life.supervised.clone(), reloads: life.reloads.clone(), logs };
+    let supervised = life.supervised.clone();
+    let reloader = Reloader { context, daemon, file, sender, supervised: supervised.clone(), reloads: life.reloads.clone(), logs };
     let ended = tokio::select! {
         biased;
         ended = daemon.run(context, config, life) => ended,
         never = reloader.run(hangups) => match never {},
     };
+    supervised.stopping();
     if panics.is_broken() {
         let error =
             CommandError::new(Exit::TryLater, "a part of the process panicked, and it was stopped; this is a bug, the log says where");

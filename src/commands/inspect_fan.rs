@@ -263,7 +263,11 @@ fn print(output: &Output, args: &Args, reports: &[Report], now: Millis) -> Resul
 }
 
 async fn events(context: &Context, config: &Config, args: &Args, fan: &str) -> Result<Exit, CommandError> {
-    let nothing = format!("no events of fan {} in Redis; only high-value fans have a stream of them", context.output().text(fan));
+    let why = match args.read.filter.is_some() || args.read.since.is_some() || args.read.until.is_some() {
+        true => "that were asked for: the filter and the window leave nothing, or the fan is not high-value and has no stream",
+        false => "in Redis; only high-value fans have a stream of them",
+    };
+    let nothing = format!("no events of fan {} {why}", context.output().text(fan));
     let holds = |entry: &Entry| {
         let holds = |filter: &Arc<Filter>| serde_json::from_str::<Event<'_>>(&entry.json).is_ok_and(|event| filter.holds_for_event(&event));
         args.read.filter.as_ref().is_none_or(holds)

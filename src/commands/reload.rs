@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::daemon::Daemon;
-use super::{CommandError, Context};
+use super::{CommandError, Context, Exit};
 use crate::config::{Change, Config, Loaded, changes};
 use crate::runtime::exposition::{Labels, Page};
 use crate::runtime::shutdown::Hangups;
@@ -53,6 +54,8 @@ impl Reloads {
 pub(super) struct Reloader<'a, D> {
     pub(super) context: &'a Context,
     pub(super) daemon: &'a D,
+    /// The file that the config came from at the start, if it came from one.
+    pub(super) file: Option<PathBuf>,
     /// Where the config that holds is told.
     pub(super) sender: watch::Sender<Arc<Config>>,
     pub(super) supervised: Supervised,
@@ -81,6 +84,7 @@ impl<D: Daemon> Reloader<'_, D> {
         let counts = &*self.reloads.0;
         let read = self.context.config_with(self.daemon.overrides()).and_then(|loaded| {
             self.daemon.check(&loaded)?;
+            self.is_of_a_file(&loaded)?;
             Ok(loaded)
         });
         match read.and_then(|loaded| self.take(&loaded)) {
@@ -95,6 +99,14 @@ impl<D: Daemon> Reloader<'_, D> {
                 }
             }
         }
+    }
+
+    /// A file that is gone or empty says nothing of what it once said: nobody means to go back to all defaults that way.
+    fn is_of_a_file(&self, loaded: &Loaded) -> Result<(), CommandError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let is_there = loaded.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(|about| about.len() > 0));
+        let why = || CommandError::new(Exit::Config, format!("{} is gone or empty, and was not when this was started", file.display()));
+        if is_there { Ok(()) } else { Err(why()) }
     }
 
     /// Takes up what can be; the number of keys that cannot.

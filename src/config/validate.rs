@@ -51,6 +51,12 @@ pub(super) fn violations(config: &Config) -> Vec<Violation> {
         own.due.iter().for_each(|due| found.due(&format!("{path}.due"), due));
     }
     found.require(!config.log.filter.trim().is_empty(), "log.filter", "is empty; `off` is a filter that logs nothing");
+    if let Some(word) = no_level(&config.log.filter) {
+        let message = format!(
+            "{word:?} is no level (off, error, warn, info, debug, trace); a part of the program wants one, as in `info,{word}=debug`"
+        );
+        found.require(false, "log.filter", &message);
+    }
     found.0
 }
 
@@ -317,6 +323,14 @@ impl Found {
     }
 }
 
+/// A word of a log filter that stands alone and is no level. The filter's own parser takes it for a part of the program, and a mistyped level would
+/// silence all others.
+fn no_level(filter: &str) -> Option<&str> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word)) || matches!(word.as_bytes(), [b'0'..=b'5']);
+    filter.split(',').map(str::trim).find(|word| !word.is_empty() && !word.contains(['=', '[']) && !is_level(word))
+}
+
 /// Each rule costs time with every event of its kinds.
 const RULES_MAX: usize = 200;
 /// Each step is an entry in the feed for every conversation that waits that long.
@@ -377,6 +391,8 @@ mod tests {
         check(|c| c.snapshot.lanes = 65, &[("snapshot.lanes", "1 to 64")]);
         check(|c| c.ingest.depth_max = 129, &[("ingest.depth_max", "128")]);
         check(|c| c.log.filter = " ".into(), &[("log.filter", "empty")]);
+        check(|c| c.log.filter = "inof".into(), &[("log.filter", "is no level")]);
+        check(|c| c.log.filter = "info,convpipe::ws=debug, warn".into(), &[]);
     }
 
     #[test]

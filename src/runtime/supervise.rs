@@ -34,13 +34,14 @@ pub trait Report: Send + Sync {
 pub struct Supervised {
     notifier: Notifier,
     is_ready: Arc<AtomicBool>,
+    is_stopping: Arc<AtomicBool>,
 }
 
 impl Supervised {
     /// A daemon that is starting.
     #[must_use]
     pub fn new(notifier: Notifier) -> Self {
-        Self { notifier, is_ready: Arc::default() }
+        Self { notifier, is_ready: Arc::default(), is_stopping: Arc::default() }
     }
 
     /// The config is read again. A start that is still under way is not interrupted by it.
@@ -54,6 +55,13 @@ impl Supervised {
     pub fn reloaded(&self) {
         if self.is_ready.load(Relaxed) {
             self.notifier.ready();
+        }
+    }
+
+    /// It stops. Said once, however often and by whomever: a daemon may have ended before [`Supervised::speak`] came to it.
+    pub fn stopping(&self) {
+        if !self.is_stopping.swap(true, Relaxed) {
+            self.notifier.stopping();
         }
     }
 
@@ -75,7 +83,7 @@ impl Supervised {
             tokio::select! {
                 () = shutdown.requested(), if !stopping => {
                     stopping = true;
-                    self.notifier.stopping();
+                    self.stopping();
                 }
                 _ = ticks.tick() => {}
             }

@@ -33,10 +33,10 @@ fn nothing_said_is_the_default() {
 fn flags_win_over_variables_over_the_file_over_defaults() {
     let text = "redis:\n  timeout_ms: 1\n  inbox_max: 1\n  due_max: 1\nlog: { filter: file }\n";
     let variables = [("CONVPIPE_REDIS_INBOX_MAX", "2"), ("CONVPIPE_LOG_FILTER", "env"), ("CONVPIPE_REDIS_DUE_MAX", "")];
-    let flags = [Override { key: "log.filter", flag: "--log", value: "flag".into() }];
+    let flags = [Override { key: "log.filter", flag: "--log", value: "debug".into() }];
     let Loaded { config, origins, file } = load_text(text, &variables, &flags).unwrap();
     assert_eq!((config.redis.timeout_ms, config.redis.inbox_max, config.redis.due_max), (1, 2, 1));
-    assert_eq!(config.log.filter, "flag");
+    assert_eq!(config.log.filter, "debug");
     let file = file.unwrap();
     for (key, expected) in [
         ("redis.timeout_ms", format!("file {}:2", file.display())),
@@ -338,7 +338,7 @@ fn the_default_file_has_every_text_and_is_the_default() {
 
 #[test]
 fn a_rendered_config_loads_as_itself() {
-    let text = "bus: { embedded: { dir: /b } }\nauth: { dir: /a }\ningest: { state_dir: /i }\ndocuments: { embedded: { path: /d } }\nredis: { user: \"null\", prefix: \"007\" }\nlog: { filter: \"a b: #c\" }\naccounts:\n  \"0123\":\n    high_value: { fans: [\"1\", \"a, b\"] }\n  a.b: { tiers: [{ name: \"x: y\", spend_min: 0 }] }\n";
+    let text = "bus: { embedded: { dir: /b } }\nauth: { dir: /a }\ningest: { state_dir: /i }\ndocuments: { embedded: { path: /d } }\nredis: { user: \"null\", prefix: \"007\" }\nlog: { filter: \"a b: #c=debug\" }\naccounts:\n  \"0123\":\n    high_value: { fans: [\"1\", \"a, b\"] }\n  a.b: { tiers: [{ name: \"x: y\", spend_min: 0 }] }\n";
     let loaded = load_text(text, &[], &[]).unwrap();
     for origins in [false, true] {
         let printed = render(&loaded, origins);
@@ -347,7 +347,7 @@ fn a_rendered_config_loads_as_itself() {
     let printed = render(&loaded, true);
     assert!(printed.contains("  timeout_ms: 2000  # default\n"), "{printed}");
     assert!(
-        printed.lines().any(|line| line.starts_with("  filter: \"a b: #c\"  # file ") && line.ends_with("convpipe.yaml:6")),
+        printed.lines().any(|line| line.starts_with("  filter: \"a b: #c=debug\"  # file ") && line.ends_with("convpipe.yaml:6")),
         "{printed}"
     );
 }

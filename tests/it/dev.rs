@@ -207,7 +207,7 @@ fn a_config_of_ones_own_holds_but_for_the_stores_and_a_stopped_dev_is_told_from_
     assert_eq!(config.auth.dir, folder.path().canonicalize().unwrap().join(".convpipe/auth"));
 
     let tail = ["--config", ".convpipe/convpipe.yaml", "tail-priority", "--no-follow"];
-    let abandoned = "was written by a `convpipe dev` that is not running any more: start `convpipe dev` again, or remove ";
+    let abandoned = "was written by a `convpipe dev` that is not running any more: start `convpipe dev` again, with --keep to go on with what is there, or remove ";
     process.kill();
     let end = Instant::now() + LIMIT;
     let said = loop {

@@ -42,9 +42,15 @@ fn judge(standing: &Standing, now: Millis) -> Vec<Finding> {
         State::Off => return vec![Finding::ok(AREA, name, format!("not asked: {key} is no address"))],
         State::Down => {
             let at = standing.address.as_deref().unwrap_or_default();
-            let found = format!("does not run at {at}: {}", standing.reasons.join("; "));
+            let found = format!("does not answer at {at}: {}", standing.reasons.join("; "));
             return vec![match is_needed {
-                true => Finding::bad(AREA, name, Warn, found, "start it, or look at it where it runs: `convpipe status` takes addresses"),
+                true => Finding::bad(
+                    AREA,
+                    name,
+                    Warn,
+                    found,
+                    "start it, see in its log why it hangs, or look at it where it runs: `convpipe status` takes addresses",
+                ),
                 false => Finding::ok(AREA, name, format!("{found}; nothing needs it to")),
             }];
         }
@@ -105,7 +111,7 @@ mod tests {
             (daemon(Ingest, State::Ready, ""), Ok, "ready at 127.0.0.1:7081, up 2h"),
             (daemon(Ingest, State::Off, ""), Warn, "health.ingest is no address"),
             (daemon(AuthRefresh, State::Off, ""), Ok, "not asked"),
-            (daemon(Snapshot, State::Down, "refused"), Warn, "does not run at 127.0.0.1:7081: refused"),
+            (daemon(Snapshot, State::Down, "refused"), Warn, "does not answer at 127.0.0.1:7081: refused"),
             (daemon(Dashboard, State::Down, "refused"), Ok, "nothing needs it"),
             (daemon(Snapshot, State::Foreign, "it is nginx"), Fail, "something else answers there: it is nginx"),
             (daemon(Snapshot, State::Stalled, "lane"), Fail, "does not go on: lane"),

@@ -20,6 +20,10 @@ const INDEXED_BYTES: u64 = 300;
 pub(super) async fn examine(config: &RedisConfig) -> Vec<Finding> {
     let reader = match Reader::connect(config).await {
         Ok(reader) => reader,
+        Err(error) if error.is_transient() => {
+            let advice = "start Redis, or set redis.url; `convpipe dev` has one of its own";
+            return vec![Finding::bad(AREA, "reachable", Status::Fail, error.to_string(), advice)];
+        }
         Err(error) => return vec![Finding::failed(AREA, "reachable", &error)],
     };
     let mut findings = vec![Finding::ok(AREA, "reachable", config.url.clone())];

@@ -108,7 +108,13 @@ impl Told<'_> {
             }
             State::Off => {}
             State::Down if *is_expected => {
-                self.add(Fail, format!("does not answer: {why}"), format!("see how it ended in its log; `convpipe {name}` starts it"));
+                // Whoever listens and is silent has not ended.
+                let hangs = reasons.iter().any(|reason| reason.starts_with("no answer within"));
+                let advice = match hangs {
+                    true => "it is there and hangs: its log says at what; then restart it".to_owned(),
+                    false => format!("see how it ended in its log; `convpipe {name}` starts it"),
+                };
+                self.add(Fail, format!("does not answer: {why}"), advice);
             }
             State::Down => {}
             State::Foreign => {

@@ -53,7 +53,7 @@ impl Intake {
             Ok(item) => {
                 self.events += 1;
                 let (id, kind, connection) = (event.id.raw(), event.kind.name(), event.connection.raw());
-                tracing::debug!(target: TRAIL, event = ?id, kind, connection, frame_no = event.frame_no, item_no = event.item_no, "event");
+                tracing::debug!(target: TRAIL, event = id, kind, connection, frame_no = event.frame_no, item_no = event.item_no, "event");
                 self.items.push_back(item);
             }
             // Our own broken invariant: an event of the normalizer always serializes.

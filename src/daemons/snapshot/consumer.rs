@@ -325,7 +325,7 @@ impl<T: Target> LaneTask<T> {
         for (index, event) in &decoded.events {
             if let Work::Delivery(Delivery { ack, attempt, .. }) = &batch[*index] {
                 let (id, connection) = (event.id.raw(), event.connection.raw());
-                tracing::debug!(target: TRAIL, consumer = self.settings.name, event = ?id, connection = ?connection, delivery = ?ack, attempt, "{stage}");
+                tracing::debug!(target: TRAIL, consumer = self.settings.name, event = id, connection, delivery = %ack, attempt, "{stage}");
             }
         }
     }

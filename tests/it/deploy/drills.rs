@@ -129,6 +129,8 @@ async fn an_artifact_that_others_may_read() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let (place, _ingest, at) = ingest_with(&nobody(), |_| ());
+    // One that can be used at the start; with none it would not run.
+    wait_until("the account", async || Scrape::of(&at).sum("convpipe_ingest_accounts") == 1).await;
     std::fs::set_permissions(place.config.auth.dir.join("200000001.json"), std::fs::Permissions::from_mode(0o644)).unwrap();
     moves(&at, "ConvpipeArtifactUnusable", "convpipe_ingest_artifacts_total", |unusable| unusable >= 1.0).await;
 }

@@ -78,7 +78,7 @@ async fn no_text_of_anybody_stands_in_any_log_and_an_event_can_be_followed() {
     let trail = |output: &Output, message: &str| -> Vec<Value> {
         let records = output.stderr.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let of_trail = records.filter(|record| record["target"] == "trail" && record["message"] == message);
-        of_trail.filter(|record| message == "frame" || record["event"] == format!("{last:?}").as_str()).collect()
+        of_trail.filter(|record| message == "frame" || record["event"] == *last).collect()
     };
     let events = trail(&ingest, "event");
     let [event] = &events[..] else { panic!("{events:?}") };
