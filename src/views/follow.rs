@@ -320,7 +320,7 @@ impl Follower {
             }
             Start::AfterId(id) => {
                 places.values_mut().for_each(|place| (place.id, place.real) = (id, id != StreamId::ZERO));
-                return Ok(Vec::new());
+                return self.begin_after(id, places).await;
             }
             Start::Now => 0,
             Start::Last(count) => count,
@@ -343,6 +343,28 @@ impl Follower {
         entries.sort_by_key(|(id, ..)| *id);
         let skip = entries.len().saturating_sub(count);
         Ok(entries.into_iter().skip(skip).map(|(id, account, json)| FollowItem::Entry { account, id, json }).collect())
+    }
+
+    /// A gap for each account where no stream here has ever held an entry of this age, though one was read once: they are of another content.
+    async fn begin_after(&self, id: StreamId, places: &mut BTreeMap<String, Place>) -> Result<Vec<FollowItem>, ViewsError> {
+        if id == StreamId::ZERO {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = Pipeline::with_capacity(places.len());
+        for place in places.values() {
+            pipeline.cmd("XINFO").arg("STREAM").arg(&place.key);
+        }
+        let values = self.connection.send(&pipeline).await?;
+        // A stream that is not there has no info.
+        let mut infos = places.values().zip(values).filter_map(|(place, value)| Info::read(&place.key, value));
+        if infos.any(|info| !info.began_after(id)) {
+            return Ok(Vec::new());
+        }
+        let gap = |(account, place): (&String, &mut Place)| {
+            *place = Place { key: std::mem::take(&mut place.key), ..Place::default() };
+            FollowItem::Gap { account: account.clone(), after: id, next: None, cause: GapCause::Emptied }
+        };
+        Ok(places.iter_mut().map(gap).collect())
     }
 
     /// Notes the epoch. If it is another one, everything read so far is void: a gap for each account, and reading begins anew.
@@ -399,6 +421,11 @@ impl Info {
             }
         }
         Some(info)
+    }
+
+    /// Whether the stream never held an entry of this id or an older one. Where Redis does not count, nobody can tell.
+    fn began_after(&self, id: StreamId) -> bool {
+        id < self.first && self.added == Some(self.length)
     }
 
     /// Whether entries after this place went before they could be read. By their number where Redis counts them; else it may be, where the place

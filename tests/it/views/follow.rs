@@ -156,6 +156,35 @@ async fn a_follower_reports_an_emptied_redis_and_starts_over() {
 }
 
 #[tokio::test]
+async fn an_entry_of_before_a_flush_is_told_to_whoever_goes_on_after_it() {
+    let (server, config, writer, _) = start().await;
+    alert(&writer, "a", "1", "before").await;
+    let mut follower = Follower::open(&config, follow(Start::Last(1), false)).unwrap();
+    let FollowItem::Entry { id, .. } = next(&mut follower).await else { panic!("an entry") };
+    next_millisecond(&server);
+    // Another account's stream that began later is no loss, as long as one still has the entry.
+    alert(&writer, "b", "1", "of b").await;
+    let mut resumed = Follower::open(&config, follow(Start::AfterId(id), false)).unwrap();
+    assert_eq!(entry_of(next(&mut resumed).await), "{\"n\":\"of b\"}");
+
+    server.flush();
+    next_millisecond(&server);
+    for account in ["a", "b"] {
+        alert(&writer, account, "2", "after").await;
+    }
+    let mut resumed = Follower::open(&config, follow(Start::AfterId(id), false)).unwrap();
+    for expected in ["a", "b"] {
+        match next(&mut resumed).await {
+            FollowItem::Gap { account, after, next: None, cause: GapCause::Emptied } => {
+                assert_eq!((account.as_str(), after), (expected, id))
+            }
+            other => panic!("a gap, not {other:?}"),
+        }
+    }
+    assert_eq!(entry_of(next(&mut resumed).await), "{\"n\":\"after\"}");
+}
+
+#[tokio::test]
 async fn a_follower_outlives_a_restart_or_fails_as_told() {
     let (mut server, config, writer, _) = start().await;
     writer.epoch().await.unwrap();
