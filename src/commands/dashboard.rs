@@ -77,11 +77,16 @@ impl Daemon for Args {
         ["dashboard.", "redis.", "log.", "health.dashboard", "health.stall_s"].iter().any(|section| key.starts_with(section)) && !is_writers
     }
 
-    async fn run(&self, context: &Context, config: Arc<Config>, mut life: Life) -> Result<Exit, CommandError> {
+    async fn run(&self, context: &Context, config: Arc<Config>, life: Life) -> Result<Exit, CommandError> {
         let dashboard = Dashboard::bind(&config, clock::now).await?;
         context.output().note(format!("the dashboard is at http://{}/", dashboard.address()));
-        let _beside = life.show(&Arc::new(dashboard.numbers()));
-        dashboard.serve(&life.health, life.shutdown).await;
+        serve(dashboard, life).await;
         Ok(Exit::Done)
     }
+}
+
+/// Serves until a stop is asked for. Part of `convpipe dev` too.
+pub(super) async fn serve(dashboard: Dashboard, mut life: Life) {
+    let _beside = life.show(&Arc::new(dashboard.numbers()));
+    dashboard.serve(&life.health, life.shutdown).await;
 }

@@ -13,14 +13,14 @@ use tokio::sync::watch;
 
 use super::daemon::Life;
 use super::replay::serve::{bind, play, write_artifacts};
-use super::{CommandError, Context, Exit, ingest, snapshot};
+use super::{CommandError, Context, Exit, dashboard, ingest, snapshot};
 use crate::backends;
 use crate::config::Config;
 use crate::daemons::dashboard::{Dashboard, DashboardError};
 use crate::daemons::ingest::OnLive;
 use crate::daemons::playback::{self, Overview, Playback, PlaybackSettings, Speed};
 use crate::runtime::clock;
-use crate::runtime::health::{Health, Listener};
+use crate::runtime::health::Listener;
 use crate::runtime::shutdown::Shutdown;
 use crate::views::Writer;
 use crate::ws::serve::{Player, serve, stage};
@@ -97,16 +97,16 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
         context.start_logging(&quiet(&config))?;
         backends::provision(&config, true).await?;
         let wanted = config.dashboard.listen.clone();
-        let dashboard = dashboard(&config).await?;
-        if config.dashboard.address() != Some(dashboard.address()) {
+        let page = bind_dashboard(&config).await?;
+        if config.dashboard.address() != Some(page.address()) {
             if !wanted.ends_with(":0") {
-                context.output().note(format!("{wanted} (dashboard.listen) is taken, so this dashboard is at {}", dashboard.address()));
+                context.output().note(format!("{wanted} (dashboard.listen) is taken, so this dashboard is at {}", page.address()));
             }
             // Where the other commands look for it.
-            addresses.push(("dashboard.listen", dashboard.address()));
+            addresses.push(("dashboard.listen", page.address()));
             config = write(&addresses)?;
         }
-        let doors = Doors { listeners, dashboard };
+        let doors = Doors { listeners, page };
         let outcome = pipeline(context, args, &folder, &config, doors, &shutdown, private.as_mut()).await;
         if let Some(redis) = private {
             redis.stop().await;
@@ -117,28 +117,37 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CommandError> 
     })
 }
 
-/// The health listeners of the two services, on free ports that the config names.
+/// The health listeners, on free ports that the config names.
 struct Listeners {
     ingest: Listener,
     snapshot: Listener,
+    dashboard: Listener,
 }
 
 impl Listeners {
     async fn bind() -> Result<Self, CommandError> {
         let free = || Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         let failed = |error: std::io::Error| CommandError::new(Exit::TryLater, "no free port for a health listener").caused_by(&error);
-        Ok(Self { ingest: free().await.map_err(failed)?, snapshot: free().await.map_err(failed)? })
+        Ok(Self {
+            ingest: free().await.map_err(failed)?,
+            snapshot: free().await.map_err(failed)?,
+            dashboard: free().await.map_err(failed)?,
+        })
     }
 
-    const fn addresses(&self) -> [(&'static str, SocketAddr); 2] {
-        [("health.ingest", self.ingest.address()), ("health.snapshot", self.snapshot.address())]
+    const fn addresses(&self) -> [(&'static str, SocketAddr); 3] {
+        [
+            ("health.ingest", self.ingest.address()),
+            ("health.snapshot", self.snapshot.address()),
+            ("health.dashboard", self.dashboard.address()),
+        ]
     }
 }
 
 /// Where others come in: taken before anything starts, so that the config names them.
 struct Doors {
     listeners: Listeners,
-    dashboard: Dashboard,
+    page: Dashboard,
 }
 
 /// Starts the parts, waits for the end, and ends them in the order of the flow.
@@ -163,7 +172,7 @@ async fn pipeline(
     let (player, source) = stage(overview.accounts.iter().map(String::as_str), &overview.online);
     let serving = tokio::spawn(serve(listener, source, stop_serving.clone()));
 
-    let Doors { listeners, dashboard } = doors;
+    let Doors { listeners, page } = doors;
     let bus = backends::bus(config).await?;
     let (live, is_live) = watch::channel(0usize);
     let on_live: OnLive = Arc::new(move |_| live.send_modify(|live| *live += 1));
@@ -178,16 +187,16 @@ async fn pipeline(
         async move { ingest::serve(&config, &bus, Some(on_live), life).await }
     });
 
-    let dashboard_at = dashboard.address();
+    let page_at = page.address();
     let stop_dashboard = Shutdown::new();
     let showing = tokio::spawn({
-        let stop = stop_dashboard.clone();
-        async move { dashboard.serve(&Health::default(), stop).await }
+        let life = Life::within("dashboard", config, Some(listeners.dashboard), stop_dashboard.clone());
+        dashboard::serve(page, life)
     });
 
     let speed = args.speed;
     let playing = async {
-        greet_when_live(context, folder, &overview, server, dashboard_at, is_live).await;
+        greet_when_live(context, folder, &overview, server, page_at, is_live).await;
         play_on(context, files.clone(), speed, &player, shutdown).await;
         shutdown.requested().await;
     };
@@ -214,7 +223,7 @@ fn outcome(ended: Result<Result<(), CommandError>, tokio::task::JoinError>) -> R
 }
 
 /// The dashboard where the config wants it, or on a free port where somebody listens there already, such as another `dev`.
-async fn dashboard(config: &Config) -> Result<Dashboard, CommandError> {
+async fn bind_dashboard(config: &Config) -> Result<Dashboard, CommandError> {
     match Dashboard::bind(config, clock::now).await {
         Err(DashboardError::Listen { .. }) => {
             let mut elsewhere = config.clone();

@@ -44,9 +44,9 @@ use views::{Redis, Views};
 /// Show how every daemon and Redis are doing
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Asks ingest, snapshot and auth-refresh at health.* (/livez, /readyz, /metrics),
-the dashboard at dashboard.listen, and Redis as the reader. What is not well
-stands first, with what to do next. It looks twice: rates and lags are of the
+Asks ingest, snapshot, auth-refresh and the dashboard at health.* (/livez,
+/readyz, /metrics), and Redis as the reader. What is not well stands first, with
+what to do next. It looks twice: rates and lags are of the
 second in between, or with --watch of the last ten. A lag is a bound: ≤5ms.
 Gaps, failures, conflicts and retries count since the daemon started.
 A number that is not known is –. docs/status.md explains every column.

@@ -64,14 +64,6 @@ pub enum AskError {
     TooLarge(usize),
 }
 
-impl AskError {
-    /// Whether somebody is there who is not what was looked for, rather than nobody.
-    #[must_use]
-    pub const fn is_foreign(&self) -> bool {
-        matches!(self, Self::NotHttp(_) | Self::TooLarge(_))
-    }
-}
-
 /// The system's word for an error, without its number: lines are short where it is shown.
 fn without_number(error: &io::Error) -> String {
     let mut text = error.to_string();

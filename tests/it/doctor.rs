@@ -21,7 +21,7 @@ const QUIET_EVENING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/recor
 #[track_caller]
 fn doctor(dir: &Path, config: &str, code: i32) -> Vec<Value> {
     // Whatever runs on this machine is not asked.
-    let nobody = "health: { ingest: off, snapshot: off, auth_refresh: off }\ndashboard: { listen: \"127.0.0.1:0\" }\n";
+    let nobody = "health: { ingest: off, snapshot: off, auth_refresh: off, dashboard: off }\ndashboard: { listen: \"127.0.0.1:0\" }\n";
     fs::write(dir.join("convpipe.yaml"), format!("{config}{nobody}")).unwrap();
     let output = Process::start(dir, &["doctor", "-o", "json"]).wait(Duration::from_secs(60));
     assert_eq!(output.status.code(), Some(code), "{}\n{}", output.stdout.join("\n"), output.stderr.join("\n"));

@@ -13,7 +13,7 @@ use crate::support::process::{Output, Process};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// A config by which nobody is asked, but for a Redis that is not there.
-const NOBODY: &str = "redis: { url: \"redis://127.0.0.1:1\", timeout_ms: 300 }\nhealth: { ingest: off, snapshot: off, auth_refresh: off }\ndashboard: { listen: \"127.0.0.1:0\" }\n";
+const NOBODY: &str = "redis: { url: \"redis://127.0.0.1:1\", timeout_ms: 300 }\nhealth: { ingest: off, snapshot: off, auth_refresh: off, dashboard: off }\ndashboard: { listen: \"127.0.0.1:0\" }\n";
 
 fn folder(config: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();

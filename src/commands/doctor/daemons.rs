@@ -44,17 +44,11 @@ fn judge(standing: &Standing, now: Millis) -> Vec<Finding> {
             let at = standing.address.as_deref().unwrap_or_default();
             let found = format!("does not answer at {at}: {}", standing.reasons.join("; "));
             return vec![match is_needed {
-                true => Finding::bad(
-                    AREA,
-                    name,
-                    Warn,
-                    found,
-                    "start it, see in its log why it hangs, or look at it where it runs: `convpipe status` takes addresses",
-                ),
+                true => Finding::bad(AREA, name, Warn, found, "start it, or look at it where it runs: `convpipe status` takes addresses"),
                 false => Finding::ok(AREA, name, format!("{found}; nothing needs it to")),
             }];
         }
-        State::Ready | State::NotReady | State::Stalled | State::Foreign => {}
+        State::Ready | State::NotReady | State::Stalled | State::Hangs | State::Foreign => {}
     }
     let problems = of_daemon(standing, None, now);
     let mut findings: Vec<Finding> = problems

@@ -108,15 +108,11 @@ impl Told<'_> {
             }
             State::Off => {}
             State::Down if *is_expected => {
-                // Whoever listens and is silent has not ended.
-                let hangs = reasons.iter().any(|reason| reason.starts_with("no answer within"));
-                let advice = match hangs {
-                    true => "it is there and hangs: its log says at what; then restart it".to_owned(),
-                    false => format!("see how it ended in its log; `convpipe {name}` starts it"),
-                };
-                self.add(Fail, format!("does not answer: {why}"), advice);
+                self.add(Fail, format!("does not answer: {why}"), format!("see how it ended in its log; `convpipe {name}` starts it"));
             }
             State::Down => {}
+            // Whoever takes the connection has not ended.
+            State::Hangs => self.add(Fail, format!("hangs: {why}"), "its log says at what; then restart it"),
             State::Foreign => {
                 let advice = format!("see who has the port, or say in {} where {name} is", daemon.key());
                 self.add(Fail, format!("something else answers there: {why}"), advice);
@@ -135,7 +131,7 @@ impl Told<'_> {
             && percent(open, max) >= FILES_WARN
         {
             let what = format!("has {} of {} file descriptors open", number(open), number(max));
-            self.add(Warn, what, "raise its limit (LimitNOFILE=, ulimit -n), or share the accounts with --shard");
+            self.add(Warn, what, "raise its limit: LimitNOFILE=, ulimit -n");
         }
     }
 

@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::target::{Daemon, Target};
@@ -35,12 +34,12 @@ pub(in crate::commands) enum Seen {
     NoAddress,
     /// Nobody answers; why.
     Down(String),
+    /// Somebody is there and says nothing in time; what was waited for.
+    Hangs(String),
     /// Somebody else answers; what.
     Foreign(String),
     /// A daemon with a health listener.
     Up(Up),
-    /// The dashboard, which has no metrics of its own.
-    Page(Page),
 }
 
 /// A daemon that answers.
@@ -53,20 +52,10 @@ pub(in crate::commands) struct Up {
     pub(in crate::commands) samples: Samples,
 }
 
-/// A dashboard that answers.
-#[derive(Debug, Clone, Default)]
-pub(in crate::commands) struct Page {
-    /// `None` where it wants a token first.
-    pub(in crate::commands) version: Option<String>,
-    /// Why it shows nothing current; `None` where it does, or does not say.
-    pub(in crate::commands) fault: Option<String>,
-}
-
 /// Looks at a target.
 pub(in crate::commands) async fn look(target: &Target) -> Look {
     let seen = match &target.address {
         None => Seen::NoAddress,
-        Some(address) if target.daemon == Daemon::Dashboard => page(address).await,
         Some(address) => daemon(address, target.daemon).await,
     };
     Look { target: target.clone(), at: Instant::now(), seen }
@@ -109,42 +98,13 @@ fn reasons(answer: Result<Answer, AskError>) -> Vec<String> {
     }
 }
 
-async fn page(address: &Address) -> Seen {
-    #[derive(Deserialize)]
-    struct Status {
-        service: String,
-        version: String,
-        redis: Redis,
-    }
-    #[derive(Deserialize)]
-    struct Redis {
-        fault: Option<Fault>,
-    }
-    #[derive(Deserialize)]
-    struct Fault {
-        message: String,
-    }
-    let answer = match ask(address, "/api/v1/status", ANSWER_BYTES_MAX).await {
-        Ok(answer) => answer,
-        Err(error) => return nobody(&error),
-    };
-    match answer.status {
-        StatusCode::OK => match serde_json::from_str::<Status>(&answer.body) {
-            Ok(status) if status.service == "convpipe dashboard" => {
-                Seen::Page(Page { version: Some(short(&status.version)), fault: status.redis.fault.map(|fault| short(&fault.message)) })
-            }
-            _ => Seen::Foreign("/api/v1/status is not that of the dashboard".to_owned()),
-        },
-        // Nobody is told more without the token; that it asks for one says that it is there.
-        StatusCode::UNAUTHORIZED if answer.body.contains("no_token") => Seen::Page(Page::default()),
-        StatusCode::MISDIRECTED_REQUEST if answer.body.contains("dashboard.hosts") => Seen::Page(Page::default()),
-        status => Seen::Foreign(format!("/api/v1/status answers {status}")),
-    }
-}
-
 fn nobody(error: &AskError) -> Seen {
     let why = short(&error.to_string());
-    if error.is_foreign() { Seen::Foreign(why) } else { Seen::Down(why) }
+    match error {
+        AskError::Unreachable(_) => Seen::Down(why),
+        AskError::Silent => Seen::Hangs(why),
+        AskError::NotHttp(_) | AskError::TooLarge(_) => Seen::Foreign(why),
+    }
 }
 
 fn short(text: &str) -> String {

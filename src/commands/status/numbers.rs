@@ -53,6 +53,8 @@ pub(in crate::commands) enum State {
     Stalled,
     /// Nobody answers.
     Down,
+    /// Somebody is there and does not answer in time.
+    Hangs,
     /// Somebody else answers.
     Foreign,
     /// The config has no address that could be asked.
@@ -151,17 +153,14 @@ impl Standing {
         let (state, reasons) = match &look.seen {
             Seen::NoAddress => (State::Off, Vec::new()),
             Seen::Down(why) => (State::Down, vec![why.clone()]),
+            Seen::Hangs(why) => (State::Hangs, vec![why.clone()]),
             Seen::Foreign(what) => (State::Foreign, vec![what.clone()]),
             Seen::Up(up) if !up.stalled.is_empty() => (State::Stalled, up.stalled.clone()),
             Seen::Up(up) if !up.missing.is_empty() => (State::NotReady, up.missing.clone()),
-            Seen::Page(page) if page.fault.is_some() => (State::NotReady, page.fault.iter().cloned().collect()),
-            Seen::Up(_) | Seen::Page(_) => (State::Ready, Vec::new()),
+            Seen::Up(_) => (State::Ready, Vec::new()),
         };
         let address = look.target.address.as_ref().map(ToString::to_string);
         let mut standing = Self { address, reasons, is_expected: look.target.is_expected, ..Self::blank(look.target.daemon, state) };
-        if let Seen::Page(page) = &look.seen {
-            standing.version.clone_from(&page.version);
-        }
         let Some(samples) = look.samples() else { return standing };
         let numbers = Numbers { now: samples, before: before.and_then(|before| look.since(before)) };
         standing.version = samples.by("daemon", "version").next().map(|(version, _)| version.chars().take(32).collect());

@@ -323,6 +323,7 @@ fn state(standing: &Standing) -> (String, Option<Tone>) {
         State::Stalled => ("stalled", Some(Tone::Bad)),
         State::Down if standing.is_expected => ("down", Some(Tone::Bad)),
         State::Down => ("not running", Some(Tone::Faint)),
+        State::Hangs => ("hangs", Some(Tone::Bad)),
         State::Foreign => ("not convpipe's", Some(Tone::Bad)),
         State::Off => ("not asked", Some(Tone::Faint)),
     };

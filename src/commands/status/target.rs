@@ -1,6 +1,6 @@
 //! Whom to ask: the daemons that the config says where to find, or those that were named.
 
-use crate::config::{Config, Listen};
+use crate::config::Config;
 use crate::runtime::scrape::Address;
 use serde::Serialize;
 
@@ -31,7 +31,7 @@ impl Daemon {
             Self::Ingest => "health.ingest",
             Self::Snapshot => "health.snapshot",
             Self::AuthRefresh => "health.auth_refresh",
-            Self::Dashboard => "dashboard.listen",
+            Self::Dashboard => "health.dashboard",
         }
     }
 
@@ -64,7 +64,7 @@ pub(super) struct Named {
     /// Ask the auth-refresh there, instead of health.auth_refresh
     #[arg(long, value_name = "HOST:PORT")]
     auth_refresh: Vec<Address>,
-    /// Ask the dashboard there, instead of dashboard.listen
+    /// Ask the dashboard there, instead of health.dashboard
     #[arg(long, value_name = "HOST:PORT")]
     dashboard: Vec<Address>,
 }
@@ -72,12 +72,11 @@ pub(super) struct Named {
 /// Whom to ask, in the order of the flow.
 pub(super) fn targets(config: &Config, named: &Named) -> Vec<Target> {
     let health = &config.health;
-    let dashboard = Listen(config.dashboard.address());
     [
         (Daemon::Ingest, health.ingest, &named.ingest),
         (Daemon::Snapshot, health.snapshot, &named.snapshot),
         (Daemon::AuthRefresh, health.auth_refresh, &named.auth_refresh),
-        (Daemon::Dashboard, dashboard, &named.dashboard),
+        (Daemon::Dashboard, health.dashboard, &named.dashboard),
     ]
     .into_iter()
     .flat_map(|(daemon, listen, named)| {
@@ -101,6 +100,7 @@ pub(in crate::commands) fn configured(config: &Config) -> Vec<Target> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Listen;
 
     #[test]
     fn what_was_named_takes_the_place_of_the_config() {
@@ -112,7 +112,7 @@ mod tests {
             let address = target.address.map_or_else(|| "-".to_owned(), |address| address.to_string());
             format!("{} {address} {}", target.daemon.name(), target.is_expected)
         });
-        let expected = ["ingest a:1 true", "ingest b:2 true", "snapshot - true", "auth-refresh - false", "dashboard 127.0.0.1:7070 false"];
+        let expected = ["ingest a:1 true", "ingest b:2 true", "snapshot - true", "auth-refresh - false", "dashboard 127.0.0.1:7084 false"];
         assert_eq!(told.collect::<Vec<_>>(), expected);
         assert_eq!(configured(&config)[0].address.as_ref().unwrap().to_string(), "127.0.0.1:7081");
     }

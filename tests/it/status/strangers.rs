@@ -79,18 +79,13 @@ fn who_is_no_daemon_of_ours_is_told_as_such_and_hides_nobody() {
 }
 
 #[test]
-fn a_dashboard_that_wants_a_token_is_there_and_one_that_is_none_is_not() {
+fn who_takes_the_connection_and_is_silent_hangs() {
     let dir = folder(NOBODY);
-    let unauthorized = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 27\r\n\r\n{\"error\":{\"code\":\"no_token\"}";
-    for (address, code, state) in [
-        (listener(says(unauthorized)), 1, "ready"),
-        (listener(says(&ok("{}"))), 69, "foreign"),
-        (listener(says(&ok(r#"{"service":"convpipe dashboard","version":"0.1.0","redis":{"fault":{"message":"gone"}}}"#))), 1, "not_ready"),
-    ] {
-        let (exit, picture) = picture(dir.path(), &["--dashboard", &address]);
-        let dashboard = &picture["daemons"][3];
-        assert_eq!((exit, dashboard["state"].as_str()), (code, Some(state)), "{dashboard:#}");
-    }
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (code, picture) = picture(dir.path(), &["--ingest", &silent.local_addr().unwrap().to_string()]);
+    let (ingest, problem) = (&picture["daemons"][0], &picture["problems"][0]);
+    assert_eq!((code, ingest["state"].as_str(), problem["what"].as_str()), (69, Some("hangs"), Some("hangs: no answer within 4 s")));
+    assert!(problem["advice"].as_str().unwrap().contains("restart it"), "{problem:#}");
 }
 
 /// With a clock that runs as soon as nobody has anything to do: silence costs no time.
@@ -100,7 +95,7 @@ async fn silence_ends_in_time() {
     let address: Address = listener.local_addr().unwrap().into();
     let begun = tokio::time::Instant::now();
     let error = ask(&address, "/metrics", 1 << 20).await.unwrap_err();
-    assert!(matches!(error, AskError::Silent) && !error.is_foreign(), "{error}");
+    assert!(matches!(error, AskError::Silent), "{error}");
     assert_eq!(begun.elapsed().as_secs(), 4);
     assert_eq!(error.to_string(), "no answer within 4 s");
 }
