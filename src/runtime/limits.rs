@@ -47,7 +47,7 @@ fn too_low(needs: Needs, files: Option<u64>, memory: Option<u64>) -> Vec<TooLow>
         let allowed = allowed.filter(|&allowed| allowed < needed)?;
         Some(TooLow { what, needed, allowed, hint })
     };
-    let files_hint = "raise LimitNOFILE= of the unit, or `ulimit -Hn`; or give the accounts to several processes with --shard";
+    let files_hint = "raise LimitNOFILE= of the unit, or `ulimit -Hn`";
     let memory_hint = "raise MemoryMax= of the unit (the container's limit), or lower the bounds that the config sets";
     let found = [
         of("file descriptors", FILES_RESERVED.saturating_add(needs.files), files, files_hint),

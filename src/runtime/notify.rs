@@ -4,7 +4,6 @@
 //! manager that does not read holds us up for a moment and no longer; what is said is of one line.
 
 use std::io;
-use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
@@ -96,9 +95,21 @@ impl Notifier {
 
 fn address(path: &Path) -> io::Result<SocketAddr> {
     match path.as_os_str().as_bytes().strip_prefix(b"@") {
-        Some(name) => SocketAddr::from_abstract_name(name),
+        Some(name) => abstract_address(name),
         None => SocketAddr::from_pathname(path),
     }
+}
+
+#[cfg(target_os = "linux")]
+fn abstract_address(name: &[u8]) -> io::Result<SocketAddr> {
+    use std::os::linux::net::SocketAddrExt as _;
+
+    SocketAddr::from_abstract_name(name)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn abstract_address(_: &[u8]) -> io::Result<SocketAddr> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "abstract sockets are Linux's"))
 }
 
 #[cfg(test)]
@@ -115,12 +126,13 @@ mod tests {
     fn the_manager_is_told_on_its_path_or_abstract_socket() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
-        let name = format!("convpipe-test-{:016x}", fastrand::u64(..));
-        let abstract_address = SocketAddr::from_abstract_name(&name).unwrap();
-        for (variable, socket) in [
-            (path.to_str().unwrap().to_owned(), UnixDatagram::bind(&path).unwrap()),
-            (format!("@{name}"), UnixDatagram::bind_addr(&abstract_address).unwrap()),
-        ] {
+        let mut sockets = vec![(path.to_str().unwrap().to_owned(), UnixDatagram::bind(&path).unwrap())];
+        if cfg!(target_os = "linux") {
+            let name = format!("convpipe-test-{:016x}", fastrand::u64(..));
+            let address = abstract_address(name.as_bytes()).unwrap();
+            sockets.push((format!("@{name}"), UnixDatagram::bind_addr(&address).unwrap()));
+        }
+        for (variable, socket) in sockets {
             let notifier = Notifier::of(&Environment::from_iter([("NOTIFY_SOCKET", variable)])).unwrap();
             assert!(notifier.is_on() && notifier.watchdog().is_none());
             notifier.ready();
