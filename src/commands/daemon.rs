@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::reload::{Reloader, Reloads};
+use super::reload::{self, Reloader, Reloads};
 use super::{CommandError, Context, Exit, health};
 use crate::config::{Config, Listen, Loaded, LogConfig, Override};
 use crate::runtime::exposition::Expose;
@@ -114,7 +114,7 @@ impl Life {
 pub(super) fn run<D: Daemon>(context: &Context, daemon: &D) -> Result<Exit, CommandError> {
     let loaded = context.config_with(daemon.overrides())?;
     daemon.check(&loaded)?;
-    let (config, file) = (Arc::new(loaded.config), loaded.file);
+    let (config, file) = (Arc::new(loaded.config), loaded.file.filter(|file| reload::has_content(file)));
     let logs = context.start_logging(&config.log)?;
     if let Some(note) = context.abandoned_dev() {
         tracing::warn!("{note}");

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -54,7 +54,7 @@ impl Reloads {
 pub(super) struct Reloader<'a, D> {
     pub(super) context: &'a Context,
     pub(super) daemon: &'a D,
-    /// The file that the config came from at the start, if it came from one.
+    /// The file that the config came from at the start, if it came from one with anything in it.
     pub(super) file: Option<PathBuf>,
     /// Where the config that holds is told.
     pub(super) sender: watch::Sender<Arc<Config>>,
@@ -104,7 +104,7 @@ impl<D: Daemon> Reloader<'_, D> {
     /// A file that is gone or empty says nothing of what it once said: nobody means to go back to all defaults that way.
     fn is_of_a_file(&self, loaded: &Loaded) -> Result<(), CommandError> {
         let Some(file) = &self.file else { return Ok(()) };
-        let is_there = loaded.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(|about| about.len() > 0));
+        let is_there = loaded.file.as_deref().is_some_and(has_content);
         let why = || CommandError::new(Exit::Config, format!("{} is gone or empty, and was not when this was started", file.display()));
         if is_there { Ok(()) } else { Err(why()) }
     }
@@ -129,6 +129,11 @@ impl<D: Daemon> Reloader<'_, D> {
         self.sender.send_replace(Arc::new(next));
         Ok(pending.len())
     }
+}
+
+/// Whether anything stands in a config file.
+pub(super) fn has_content(file: &Path) -> bool {
+    file.metadata().is_ok_and(|about| about.len() > 0)
 }
 
 /// The place that says so.

@@ -1,7 +1,5 @@
 //! SIGHUP: what can change changes, what cannot is told, and a wrong config changes nothing.
 
-use std::time::Duration;
-
 use convpipe::auth::ArtifactStore;
 use convpipe::schema::envelope::Envelope;
 use convpipe::schema::policy::HighValuePolicy;
@@ -108,6 +106,30 @@ async fn a_service_takes_up_what_it_can_and_refuses_what_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_gone_or_empty_is_nobodys_wish_for_the_defaults() {
+    let redis = RedisServer::start();
+    let mut place = Place::new(&redis.url(), "gone");
+    place.config.snapshot.batch_max = 7;
+    let file = place.write_config();
+    // Found in the folder, as a service's is in its place: one that is named has to be there anyway.
+    let process = Process::start(place.dir(), &["snapshot", "--health", "127.0.0.1:0"]);
+    let at = address(&process);
+    wait_for(&at, "/readyz", 200);
+    std::fs::write(&file, "").unwrap();
+    process.signal(Signal::HUP);
+    wait_until("the refusal of an empty file", async || reloads(&at, "failed") == 1).await;
+    assert!(record(&process, "gone or empty")["why"].as_str().unwrap().contains("convpipe.yaml"));
+    std::fs::remove_file(&file).unwrap();
+    process.signal(Signal::HUP);
+    wait_until("the refusal without a file", async || reloads(&at, "failed") == 2).await;
+    place.write_config();
+    process.signal(Signal::HUP);
+    wait_until("a reload of the file that is back", async || reloads(&at, "ok") == 1).await;
+    assert_eq!(Scrape::of(&at).value("convpipe_config_restart_pending_keys"), 0);
+    assert!(process.terminate(LIMIT).status.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ingest_takes_new_session_material_at_once() {
     let redis = RedisServer::start();
     let mut place = Place::new(&redis.url(), "material");
@@ -120,8 +142,6 @@ async fn ingest_takes_new_session_material_at_once() {
     let (_player, source) = convpipe::ws::serve::stage(["200000001"], &[]);
     let stop = convpipe::runtime::shutdown::Shutdown::new();
     let serving = tokio::spawn(convpipe::ws::serve::serve(listener, source, stop.clone()));
-    // The first look may be under way; a look that is asked for after it sees the artifact.
-    tokio::time::sleep(Duration::from_millis(50)).await;
     ArtifactStore::new(&place.config.auth.dir).write(&artifact("200000001", 1, &url)).unwrap();
     // A flag wins over the file, at a reload as at the start.
     place.config.ingest.drain_timeout_s = 3;
