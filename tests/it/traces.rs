@@ -10,12 +10,9 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio::net::TcpListener;
 use tonic::{Request, Response, Status};
 
-use crate::health::replayed::address;
-use crate::health::scrape::{Scrape, wait_for};
-use crate::pipeline::place::{LIMIT, Place, wait_until};
+use crate::health::replayed::play;
+use crate::pipeline::place::{LIMIT, Place};
 use crate::support::redis::RedisServer;
-
-const QUIET_EVENING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/recordings/quiet-evening.jsonl.gz");
 
 /// What a collector was told: by whom, and what.
 #[derive(Clone, Default)]
@@ -57,24 +54,8 @@ impl Told {
 
 /// Sends the recording through, and stops; each daemon has to end well.
 async fn send_through(place: &Place) {
-    let auth = place.config.auth.dir.to_str().unwrap();
-    let platform = place.start(&["replay", QUIET_EVENING, "--serve", "127.0.0.1:0", "--artifacts", auth, "--speed", "max", "--shift-time"]);
-    platform.wait_stderr("serving 2 accounts on ws://127.0.0.1:", LIMIT);
-    let snapshot = place.start(&["snapshot", "--health", "127.0.0.1:0"]);
-    let snapshot_at = address(&snapshot);
-    wait_for(&snapshot_at, "/readyz", 200);
-    let ingest = place.start(&["ingest", "--health", "127.0.0.1:0"]);
-    let ingest_at = address(&ingest);
-    assert!(platform.wait(LIMIT).status.success());
-    wait_until("all frames in both stores", async || {
-        let (ingest, snapshot) = (Scrape::of(&ingest_at), Scrape::of(&snapshot_at));
-        let published = ingest.value("convpipe_bus_published_messages_total{topic=\"events\"}");
-        ingest.sum("convpipe_ingest_frames_total") >= 602
-            && ingest.value("convpipe_ingest_buffer_bytes") == 0
-            && snapshot.sum("convpipe_snapshot_acked_messages_total") == 2 * published
-    })
-    .await;
-    for daemon in [ingest, snapshot] {
+    let played = play(place).await;
+    for daemon in [played.ingest, played.snapshot] {
         let ended = daemon.terminate(LIMIT);
         assert!(ended.status.success(), "{ended:?}");
     }

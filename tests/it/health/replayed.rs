@@ -16,10 +16,16 @@ pub(crate) fn address(daemon: &Process) -> String {
     line["address"].as_str().unwrap().to_owned()
 }
 
-/// Scrapes of ingest and of snapshot, once all of the recording is in the stores.
-pub(crate) async fn pipeline() -> (Scrape, Scrape) {
-    let redis = RedisServer::start_with(&["--maxmemory", "100mb"]);
-    let place = Place::new(&redis.url(), "convpipe");
+/// The two daemons that a recording went through, and where they answer.
+pub(crate) struct Played {
+    pub(crate) ingest: Process,
+    pub(crate) snapshot: Process,
+    ingest_at: String,
+    snapshot_at: String,
+}
+
+/// Sends the quiet evening through, and waits until both stores have all of it.
+pub(crate) async fn play(place: &Place) -> Played {
     let auth = place.config.auth.dir.to_str().unwrap();
     let platform = place.start(&["replay", QUIET_EVENING, "--serve", "127.0.0.1:0", "--artifacts", auth, "--speed", "max", "--shift-time"]);
     platform.wait_stderr("serving 2 accounts on ws://127.0.0.1:", LIMIT);
@@ -43,11 +49,19 @@ pub(crate) async fn pipeline() -> (Scrape, Scrape) {
             && Scrape::of(&ingest_at).value("convpipe_ingest_buffer_bytes") == 0
     })
     .await;
-    for at in [&ingest_at, &snapshot_at] {
+    Played { ingest, snapshot, ingest_at, snapshot_at }
+}
+
+/// Scrapes of ingest and of snapshot, once all of the recording is in the stores.
+pub(crate) async fn pipeline() -> (Scrape, Scrape) {
+    let redis = RedisServer::start_with(&["--maxmemory", "100mb"]);
+    let place = Place::new(&redis.url(), "convpipe");
+    let played = play(&place).await;
+    for at in [&played.ingest_at, &played.snapshot_at] {
         assert_eq!(get(at, "/livez"), (200, "ok\n".to_owned()));
         wait_for(at, "/readyz", 200);
     }
-    (Scrape::of(&ingest_at), Scrape::of(&snapshot_at))
+    (Scrape::of(&played.ingest_at), Scrape::of(&played.snapshot_at))
 }
 
 /// A scrape of an auth-refresh that renewed one artifact.
