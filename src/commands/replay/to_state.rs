@@ -135,15 +135,17 @@ pub(super) fn summary(output: &Output, outcome: &Outcome) {
     let list = |pairs: Vec<(String, u64)>| {
         pairs.into_iter().map(|(name, count)| format!("{name} {}", number(count))).collect::<Vec<_>>().join(" · ")
     };
-    if events == 0 {
-        return;
+    if events > 0 {
+        output.note(format!("kinds     {}", list(counts.kinds.iter().map(|(kind, &count)| (kind.name().to_owned(), count)).collect())));
     }
-    output.note(format!("kinds     {}", list(counts.kinds.iter().map(|(kind, &count)| (kind.name().to_owned(), count)).collect())));
     if rejected > 0 {
         output.note(format!(
             "rejected  {}",
             list(counts.rejected.iter().map(|(reason, &count)| (reason.name().to_owned(), count)).collect())
         ));
+    }
+    if events == 0 {
+        return;
     }
     let priority = list(counts.priority.iter().map(|(level, &count)| (level.clone(), count)).collect());
     output.note(format!("feeds     priority: {priority} · high-value streams: {}", number(counts.fan_events)));
