@@ -2,6 +2,7 @@
 
 use super::{LIMIT, picture, problems, status};
 use crate::health::replayed::address;
+use crate::health::scrape::wait_for;
 use crate::pipeline::place::Place;
 use crate::support::redis::RedisServer;
 
@@ -76,6 +77,8 @@ fn it_is_on_one_screen_and_what_is_missing_stands_first() {
 
     snapshot.kill();
     redis.stop();
+    // While nobody watches it looks at Redis every few seconds.
+    wait_for(&page, "/readyz", 503);
     let (code, broken) = picture(place.dir(), &named);
     let told = problems(&broken);
     assert_eq!((code, told.len()), (1, 3), "{told:#?}");
